@@ -1,0 +1,29 @@
+"""Keras layers for networks of any depth."""
+
+from keras_bsnn import (
+    activations,
+    constraints,
+    datasets,
+    diagnostics,
+    export,
+    initializers,
+    layers,
+    models,
+    ops,
+    plots,
+)
+from keras_bsnn.version import __version__
+
+__all__ = [
+    "activations",
+    "constraints",
+    "datasets",
+    "diagnostics",
+    "export",
+    "initializers",
+    "layers",
+    "models",
+    "ops",
+    "plots",
+    "__version__",
+]

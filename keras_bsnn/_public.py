@@ -1,0 +1,14 @@
+"""The one decorator of public symbols."""
+
+import sys
+
+import keras
+
+
+def public(symbol):
+    """Adds `symbol` to its module's `__all__` and registers classes for saving."""
+    module = sys.modules[symbol.__module__]
+    module.__dict__.setdefault("__all__", []).append(symbol.__name__)
+    if isinstance(symbol, type):
+        keras.saving.register_keras_serializable(package="keras_bsnn")(symbol)
+    return symbol

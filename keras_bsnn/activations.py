@@ -1,0 +1,233 @@
+"""Activations that keep signals and gradients at constant size.
+
+They are layers without weights, usable alone or as `activation=` of any Keras layer.
+Their constants are computed once, when they are made, and are saved as plain numbers.
+"""
+
+import keras
+
+from keras_bsnn._public import public
+from keras_bsnn.ops import gaussian
+
+
+class _Pointwise(keras.layers.Layer):
+    """A weightless layer over a pointwise function; it keeps the dtype of its input."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.function = get(function)
+        self._pointwise = gaussian.as_function(self.function)
+        self.supports_masking = True
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        function = keras.saving.serialize_keras_object(self.function)
+        return {**super().get_config(), "function": function}
+
+    @classmethod
+    def from_config(cls, config):
+        function = keras.saving.deserialize_keras_object(config["function"])
+        return cls(**{**config, "function": function})
+
+
+@public
+class GaussianPoincare(_Pointwise):
+    """The Gaussian-Poincaré normalized form `a f(x) + b` of a function `f`.
+
+    For `z ~ N(0, 1)`, the mean square of the result and that of its derivative are 1:
+    on wide orthogonal layers it keeps the norms of signals and of gradients.
+
+    Args:
+        function: name of a Keras activation, or a pointwise callable.
+        root: `"plus"`, `"minus"`, or `"stable"`: the one of the two shifts `b` with the
+            smaller `length_slope`.
+        scale, shift, length_slope: the constants. They are computed if `scale` is
+            `None`, and given when a saved activation is loaded.
+
+    Attributes:
+        scale: `a`.
+        shift: `b`.
+        length_slope: slope of the length map at 1. Below 1, deviations of the squared
+            norm die out with depth; at 1 they do a random walk; above 1 they grow.
+
+    Input and output shape: any, the same.
+
+    Raises:
+        ValueError: `function` has no GP form (it is constant, discontinuous, not
+            finite, not pointwise), or `root` is unknown.
+
+    Source: Lu, Gould, Ajanthan, arXiv 2006.12169, the definition of GPN functions.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> relu = keras_bsnn.activations.GaussianPoincare("relu")
+    >>> round(relu.scale, 5), round(relu.shift, 5), round(relu.length_slope, 4)
+    (1.41421, -1.12838, 0.3634)
+    """
+
+    def __init__(
+        self,
+        function,
+        root="stable",
+        scale=None,
+        shift=None,
+        length_slope=None,
+        **kwargs,
+    ):
+        super().__init__(function, **kwargs)
+        self.root = root
+        if scale is None:
+            scale, shift = gaussian.gp_constants(self._raw, root)
+            length_slope = gaussian.length_slope(lambda x: scale * self._raw(x) + shift)
+        self.scale = scale
+        self.shift = shift
+        self.length_slope = length_slope
+
+    def _raw(self, x):
+        """The function that is normalized."""
+        return self._pointwise(x)
+
+    def call(self, inputs):
+        return self.scale * self._raw(inputs) + self.shift
+
+    def get_config(self):
+        constants = {
+            name: getattr(self, name)
+            for name in ("root", "scale", "shift", "length_slope")
+        }
+        return {**super().get_config(), **constants}
+
+
+@public
+class DepthShaped(GaussianPoincare):
+    """The Gaussian-Poincaré normalized form of `x + epsilon f(x)`, shaped for a depth.
+
+    `epsilon` is solved for so that two orthogonal inputs have the correlation `eta`
+    after `depth` layers. A normalized `f` alone takes any two inputs of a very deep
+    network to a correlation near 1, so that it cannot tell them apart.
+
+    Args:
+        function: name of a Keras activation, or a pointwise callable: `f`.
+        depth: number of layers that the activation is for, an integer of at least 1.
+        eta: the correlation after `depth` layers of two orthogonal inputs, in (0, 1).
+            Smaller is closer to a linear network.
+        root, scale, shift, length_slope: as in `GaussianPoincare`.
+        epsilon: computed if `None`, and given when a saved activation is loaded.
+
+    Attributes:
+        epsilon: weight of `f` beside the identity.
+        scale, shift, length_slope: as in `GaussianPoincare`.
+
+    Input and output shape: any, the same.
+
+    Raises:
+        ValueError: as `GaussianPoincare`; `depth` or `eta` is out of range; no epsilon
+            reaches `eta` (`depth` is too small for it, or `f` is affine).
+
+    Source: this package; the equation of Martens et al., arXiv 2110.01765 (deep kernel
+    shaping), solved for another family of functions.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> gelu = keras_bsnn.activations.DepthShaped("gelu", depth=200)
+    >>> round(gelu.epsilon, 4)
+    0.2327
+    """
+
+    def __init__(
+        self,
+        function,
+        depth,
+        eta=0.5,
+        root="stable",
+        epsilon=None,
+        scale=None,
+        shift=None,
+        length_slope=None,
+        **kwargs,
+    ):
+        self.depth = depth
+        self.eta = eta
+        if epsilon is None:
+            epsilon = gaussian.shaping_epsilon(get(function), depth, eta)
+        self.epsilon = epsilon
+        super().__init__(function, root, scale, shift, length_slope, **kwargs)
+
+    def _raw(self, x):
+        return x + self.epsilon * self._pointwise(x)
+
+    def get_config(self):
+        shape = {name: getattr(self, name) for name in ("depth", "eta", "epsilon")}
+        return {**super().get_config(), **shape}
+
+
+@public
+class Gained(_Pointwise):
+    """`f(gain * x)`: a function with a gain inside.
+
+    Args:
+        function: name of a Keras activation, or a pointwise callable: `f`.
+        gain: a finite float.
+
+    Input and output shape: any, the same.
+
+    Raises:
+        ValueError: `gain` is not a finite number.
+
+    Source: Meterez et al., arXiv 2310.02012, activation shaping.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> float(keras_bsnn.activations.Gained("relu", 0.5)(3.0))
+    1.5
+    """
+
+    def __init__(self, function, gain, **kwargs):
+        super().__init__(function, **kwargs)
+        if not isinstance(gain, (int, float)) or not abs(gain) < float("inf"):
+            raise ValueError(f"`gain` must be a finite number. Received: gain={gain!r}")
+        self.gain = gain
+
+    def call(self, inputs):
+        return self._pointwise(self.gain * inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "gain": self.gain}
+
+
+@public
+def get(identifier):
+    """The activation that an identifier stands for.
+
+    Args:
+        identifier: `None` (the identity), the name of a Keras activation, such a name
+            with the prefix `"gp_"` for its `GaussianPoincare` form, a serialized
+            activation, or a callable.
+
+    Returns:
+        A callable.
+
+    Raises:
+        ValueError: the identifier is unknown.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> round(keras_bsnn.activations.get("gp_tanh").scale, 5)
+    1.46741
+    """
+    if isinstance(identifier, str) and identifier.startswith("gp_"):
+        return GaussianPoincare(identifier.removeprefix("gp_"))
+    try:
+        return keras.activations.get(identifier)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "`activation` must be the name of a Keras activation, such a name with the "
+            "prefix 'gp_', or a callable. "
+            f"Received: {identifier!r}"
+        ) from error

@@ -1,0 +1,86 @@
+"""Constraints that keep kernels orthogonal."""
+
+import functools
+
+import keras
+
+from keras_bsnn._public import public
+from keras_bsnn.ops import _backend, orthogonal
+
+ITERATIVE = {"newton_schulz": orthogonal.newton_schulz, "cayley": orthogonal.cayley}
+RETRACTIONS = {**ITERATIVE, "qr": orthogonal.qr}
+
+
+@functools.cache
+def _retraction(retraction, steps):
+    """The guarded retraction, one function for all layers that use the same."""
+    if not callable(retraction) and retraction not in RETRACTIONS:
+        raise ValueError(
+            f"`retraction` must be one of {sorted(RETRACTIONS)} or a callable. "
+            f"Received: retraction={retraction!r}"
+        )
+    function = RETRACTIONS.get(retraction, retraction)
+    if retraction in ITERATIVE:
+        function = functools.partial(function, steps=steps)
+    return _backend.traced_once(lambda w: orthogonal.retract(w, function))
+
+
+@public
+class Orthogonal(keras.constraints.Constraint):
+    """Brings a kernel back to orthogonal after each update of the optimizer.
+
+    The optimizer's step leaves the orthogonal matrices by a little; a retraction
+    returns to them. Where the step was so large that the retraction does not arrive
+    (an error above 5e-6), the nearest orthogonal matrix is computed instead.
+
+    Args:
+        retraction: `"newton_schulz"` (matrix products only, the fastest), `"cayley"`,
+            `"qr"`, or a callable that maps a tensor `(..., m, n)` in float32 or wider
+            to one of the same shape.
+        steps: number of steps of the first two, an integer of at least 1.
+
+    Call it with a kernel of shape `(..., m, n)`; leading axes are a batch. Under every
+    dtype policy it computes in float32 or wider, and returns the kernel's dtype.
+
+    Raises:
+        ValueError: an argument is not of the kind above, or the kernel has an entry
+            that is not finite. Compiled code (`fit`) cannot raise: there such entries
+            count as 0, the kernel stays orthogonal, and the loss shows the NaN;
+            `keras.callbacks.TerminateOnNaN` stops at it.
+
+    Source: the constraint is this package's; see `keras_bsnn.ops.orthogonal` for the
+    retractions.
+
+    Example:
+
+    >>> import keras, keras_bsnn
+    >>> w = keras.ops.eye(3) + 0.01
+    >>> w = keras_bsnn.constraints.Orthogonal()(w)
+    >>> bool(keras_bsnn.ops.orthogonal.orthogonality_error(w) < 1e-5)
+    True
+    """
+
+    def __init__(self, retraction="newton_schulz", steps=2):
+        orthogonal.check_steps(steps)
+        self.retraction = retraction
+        self.steps = steps
+        self._retract = _retraction(retraction, steps)
+
+    def __call__(self, w):
+        w = keras.ops.copy(w)  # the values of a variable, at this point in the graph
+        finite = keras.ops.all(keras.ops.isfinite(w))
+        if _backend.is_concrete(finite) and not finite:
+            raise ValueError(
+                f"A kernel of shape {tuple(w.shape)} has entries that are not finite: "
+                "it cannot be retracted. A gradient was not finite, or a step overflowed."
+            )
+        return self._retract(w)
+
+    def get_config(self):
+        retraction = keras.saving.serialize_keras_object(self.retraction)
+        return {"retraction": retraction, "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        retraction = keras.saving.deserialize_keras_object(config["retraction"])
+        return cls(retraction, config["steps"])

@@ -1,0 +1,74 @@
+"""Initializers of orthogonal kernels."""
+
+import keras
+
+from keras_bsnn._public import public
+from keras_bsnn.ops import orthogonal
+
+
+@public
+class HaarOrthogonal(keras.initializers.Initializer):
+    """Orthogonal matrices drawn from the Haar (uniform) law.
+
+    Tall matrices have orthonormal columns, wide ones orthonormal rows. Leading axes of
+    the shape are a batch of independent matrices.
+
+    Args:
+        gain: factor of the matrix.
+        seed: an integer, a `keras.random.SeedGenerator`, or `None`. With an integer,
+            every call returns the same values, as with the initializers of Keras. With
+            `None`, every call draws anew, so that layers never share weights, and
+            `keras.utils.set_random_seed` makes the draws reproducible.
+
+    Raises:
+        ValueError: `gain` or `seed` is not of the kind above, or the shape has fewer
+            than two axes.
+
+    Source: Mezzadri, Notices of the AMS 54 (2007) 592: QR of a Gaussian matrix, with
+    the signs of the diagonal of R.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> w = keras_bsnn.initializers.HaarOrthogonal(seed=0)((10, 4, 4))
+    >>> bool((keras_bsnn.ops.orthogonal.orthogonality_error(w) < 1e-5).numpy().all())
+    True
+    """
+
+    def __init__(self, gain=1.0, seed=None):
+        if not isinstance(gain, (int, float)):
+            raise ValueError(f"`gain` must be a number. Received: gain={gain!r}")
+        if not isinstance(seed, (int, keras.random.SeedGenerator, type(None))):
+            raise ValueError(
+                "`seed` must be an integer, a keras.random.SeedGenerator or None. "
+                f"Received: seed={seed!r}"
+            )
+        self.gain = gain
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None):
+        if len(shape) < 2:
+            raise ValueError(
+                f"`shape` must have at least two axes. Received: shape={tuple(shape)}"
+            )
+        *batch, rows, columns = shape
+        tall = (*batch, max(rows, columns), min(rows, columns))
+        dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
+        q = orthogonal.qr(
+            keras.random.normal(
+                tall,
+                dtype=keras.backend.result_type(dtype, "float32"),
+                seed=self.seed,
+            )
+        )
+        q = self.gain * (keras.ops.swapaxes(q, -1, -2) if rows < columns else q)
+        return keras.ops.cast(q, dtype)
+
+    def get_config(self):
+        seed = keras.saving.serialize_keras_object(self.seed)
+        return {"gain": self.gain, "seed": seed}
+
+    @classmethod
+    def from_config(cls, config):
+        seed = keras.saving.deserialize_keras_object(config["seed"])
+        return cls(config["gain"], seed)

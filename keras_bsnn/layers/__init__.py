@@ -1,0 +1,5 @@
+"""Layers for very deep networks."""
+
+from keras_bsnn.layers.orthogonal_dense import OrthogonalDense
+
+__all__ = ["OrthogonalDense"]

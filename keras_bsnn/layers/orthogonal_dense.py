@@ -1,0 +1,147 @@
+"""A dense layer whose kernel is orthogonal, and stays so."""
+
+import keras
+
+from keras_bsnn import activations
+from keras_bsnn._public import public
+from keras_bsnn.constraints import Orthogonal
+from keras_bsnn.initializers import HaarOrthogonal
+from keras_bsnn.ops import orthogonal
+
+
+@public
+class OrthogonalDense(keras.layers.Layer):
+    """`activation(inputs @ kernel + bias)` with an orthogonal kernel.
+
+    The kernel of shape `(inputs, units)` has orthonormal columns (`units <= inputs`) or
+    rows (`units > inputs`). It is drawn from the Haar law, and a constraint brings it
+    back after each step of any Keras optimizer: what is stored is what is used.
+
+    Args:
+        units: size of the output, a positive integer.
+        activation: as of `keras.layers.Dense`; also `"gp_tanh"`, `"gp_relu"`, ... for
+            Gaussian-Poincaré normalized activations, or an object of
+            `keras_bsnn.activations`.
+        use_bias: whether to add a bias.
+        kernel_initializer: `None` for `HaarOrthogonal()`, or an initializer.
+        bias_initializer, bias_regularizer, activity_regularizer, bias_constraint: as of
+            `keras.layers.Dense`.
+        kernel_constraint: `"orthogonal"` for `Orthogonal()`, another constraint, or
+            `None` to let the kernel go where the optimizer takes it.
+
+    Input shape: `(batch, ..., inputs)`, floating point. Output shape:
+    `(batch, ..., units)`.
+
+    Raises:
+        ValueError: `units` is not a positive integer, an identifier is unknown, or the
+            inputs are not of floating point, or are ragged.
+
+    Source: Lu, Gould, Ajanthan, arXiv 2006.12169; the retraction after each step is
+    this package's.
+
+    Example:
+
+    >>> import keras, keras_bsnn
+    >>> layer = keras_bsnn.layers.OrthogonalDense(64, activation="gp_tanh")
+    >>> layer(keras.random.normal((8, 32))).shape
+    TensorShape([8, 64])
+    >>> layer.assert_orthogonal()
+    """
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        use_bias=True,
+        kernel_initializer=None,
+        bias_initializer="zeros",
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint="orthogonal",
+        bias_constraint=None,
+        **kwargs,
+    ):
+        if not isinstance(units, int) or units < 1:
+            raise ValueError(
+                f"`units` must be a positive integer. Received: units={units!r}"
+            )
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.units = units
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = (
+            HaarOrthogonal()
+            if kernel_initializer is None
+            else keras.initializers.get(kernel_initializer)
+        )
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = (
+            Orthogonal()
+            if kernel_constraint == "orthogonal"
+            else keras.constraints.get(kernel_constraint)
+        )
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.input_spec = keras.InputSpec(min_ndim=2)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        inputs = input_shape[-1]
+        if inputs is None:
+            raise ValueError(
+                "The last axis of the inputs must have a known size. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(inputs, self.units),
+            initializer=self.kernel_initializer,
+            constraint=self.kernel_constraint,
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.units,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: inputs})
+
+    def call(self, inputs):
+        if not keras.backend.is_float_dtype(inputs.dtype):
+            raise ValueError(
+                "`inputs` must be of floating point: cast and standardize them first. "
+                f"Received: dtype={keras.backend.standardize_dtype(inputs.dtype)}"
+            )
+        x = keras.ops.matmul(inputs, self.kernel)
+        if self.use_bias:
+            x = keras.ops.add(x, self.bias)
+        return self.activation(x)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def assert_orthogonal(self, eps=1e-5):
+        """Raises an `AssertionError` if `orthogonality_error(kernel)` is above `eps`."""
+        error = float(orthogonal.orthogonality_error(self.kernel))
+        if not error <= eps:
+            raise AssertionError(
+                f"The kernel of layer {self.name!r} is not orthogonal: its error is "
+                f"{error:.3g}, more than eps={eps:g}."
+            )
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": serialize(self.kernel_initializer),
+            "bias_initializer": serialize(self.bias_initializer),
+            "bias_regularizer": serialize(self.bias_regularizer),
+            "activity_regularizer": serialize(self.activity_regularizer),
+            "kernel_constraint": serialize(self.kernel_constraint),
+            "bias_constraint": serialize(self.bias_constraint),
+        }

@@ -1,0 +1,94 @@
+"""Ready-made networks."""
+
+import keras
+
+from keras_bsnn import activations
+from keras_bsnn._public import public
+from keras_bsnn.constraints import Orthogonal
+from keras_bsnn.initializers import HaarOrthogonal
+from keras_bsnn.layers import OrthogonalDense
+
+
+@public
+def bsnn_mlp(
+    depth=200,
+    units=128,
+    activation="gelu",
+    classes=10,
+    eta=0.5,
+    input_shape=None,
+    retraction="newton_schulz",
+    seed=None,
+):
+    """A bidirectionally self-normalizing network: `depth` orthogonal hidden layers.
+
+    `Flatten`, a plain `Dense`, `depth` times `OrthogonalDense` without bias, and a plain
+    `Dense` to the logits.
+
+    Args:
+        depth: number of orthogonal layers, an integer of at least 1.
+        units: their width.
+        activation: `f`, by name or as a callable: the network uses
+            `DepthShaped(f, depth, eta)`. An activation that is normalized already
+            (`"gp_tanh"`, an object of `keras_bsnn.activations`) is used as it is.
+        classes: number of logits.
+        eta: correlation of two orthogonal inputs after `depth` layers.
+        input_shape: shape of one input; `None` to let the first batch tell.
+        retraction: as of `keras_bsnn.constraints.Orthogonal`.
+        seed: an integer for reproducible initial weights, or `None`.
+
+    Returns:
+        `keras.Sequential`, not compiled. Input `(batch, ...)`, of mean 0 and deviation 1;
+        output float32 logits `(batch, classes)`.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: Lu, Gould, Ajanthan, arXiv 2006.12169, section on experiments; the shaped
+    activation and the retraction are this package's.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> model = keras_bsnn.models.bsnn_mlp(depth=10, units=32, input_shape=(8, 8, 1))
+    >>> model.output_shape
+    (None, 10)
+    """
+    if not isinstance(depth, int) or depth < 1:
+        raise ValueError(f"`depth` must be an integer >= 1. Received: depth={depth!r}")
+    activation = _normalized(activation, depth, eta)
+    seeds = keras.random.SeedGenerator(seed)
+    hidden = [
+        OrthogonalDense(
+            units,
+            activation=activation,
+            use_bias=False,
+            kernel_initializer=HaarOrthogonal(seed=seeds),
+            kernel_constraint=Orthogonal(retraction),
+        )
+        for _ in range(depth)
+    ]
+    return keras.Sequential(
+        [
+            *([] if input_shape is None else [keras.Input(input_shape)]),
+            keras.layers.Flatten(),
+            keras.layers.Dense(
+                units,
+                activation=activation,
+                kernel_initializer=keras.initializers.LecunNormal(seeds),
+            ),
+            *hidden,
+            keras.layers.Dense(
+                classes,
+                dtype="float32",
+                kernel_initializer=HaarOrthogonal(seed=seeds),
+            ),
+        ]
+    )
+
+
+def _normalized(activation, depth, eta):
+    activation = activations.get(activation)
+    if isinstance(activation, keras.layers.Layer):
+        return activation
+    return activations.DepthShaped(activation, depth, eta)

@@ -1,0 +1,5 @@
+"""Pure functions, without Keras state."""
+
+from keras_bsnn.ops import gaussian, orthogonal
+
+__all__ = ["gaussian", "orthogonal"]

@@ -1,0 +1,288 @@
+"""Matrices with orthonormal rows or columns: retractions, tangent space, error.
+
+Shapes are `(..., m, n)`, leading axes are batch. A tall matrix (m >= n) is orthogonal
+when its columns are orthonormal, a wide one when its rows are. All computations run in
+float32 or wider and return the dtype they were given.
+"""
+
+import functools
+
+import keras
+from keras import ops
+
+from keras_bsnn.ops import _backend
+
+MOST_STEPS = 100
+NUDGE = 1e-7
+TOLERANCE = 5e-6
+HALF_PRECISION_TOLERANCE = {"bfloat16": 2e-2, "float16": 2e-3}
+
+
+def _on_tall(function):
+    """Presents the matrix to `function` as tall and in float32 or wider."""
+
+    @functools.wraps(function)
+    def wrapped(matrix, *args, **kwargs):
+        matrix = ops.convert_to_tensor(matrix)
+        _check_matrix(matrix)
+        wide = matrix.shape[-2] < matrix.shape[-1]
+        tall = ops.swapaxes(matrix, -1, -2) if wide else matrix
+        with _backend.exact_matmul():
+            result = function(_at_least_float32(tall), *args, **kwargs)
+        result = ops.cast(result, matrix.dtype)
+        return ops.swapaxes(result, -1, -2) if wide else result
+
+    return wrapped
+
+
+def _check_matrix(matrix):
+    if len(matrix.shape) < 2:
+        raise ValueError(
+            "`matrix` must have the shape (..., m, n). "
+            f"Received: shape={tuple(matrix.shape)}"
+        )
+
+
+def _at_least_float32(x):
+    dtype = keras.backend.result_type(x.dtype, "float32")
+    return ops.cast(x, dtype)
+
+
+def _gram(x):
+    return ops.matmul(ops.swapaxes(x, -1, -2), x)
+
+
+def _gram_error(gram):
+    """Largest entry of `|gram - 1|` in each matrix."""
+    identity = ops.eye(gram.shape[-1], dtype=gram.dtype)
+    return ops.max(ops.abs(gram - identity), axis=(-2, -1))
+
+
+def orthogonality_error(matrix):
+    """Largest entry of `|W^T W - 1|` (tall) or `|W W^T - 1|` (wide), for each matrix.
+
+    Args:
+        matrix: tensor of shape `(..., m, n)`.
+
+    Returns:
+        Tensor of shape `(...)`, float32 or wider.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_bsnn.ops import orthogonal
+    >>> float(orthogonal.orthogonality_error(2 * np.eye(3)))
+    3.0
+    """
+    x = _at_least_float32(ops.convert_to_tensor(matrix))
+    _check_matrix(x)
+    if x.shape[-2] < x.shape[-1]:
+        x = ops.swapaxes(x, -1, -2)
+    with _backend.exact_matmul():
+        return _gram_error(_gram(x))
+
+
+def check_steps(steps):
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"`steps` must be an integer >= 1. Received: steps={steps!r}")
+
+
+@_on_tall
+def newton_schulz(matrix, steps=2):
+    """Newton-Schulz steps `X <- X (3 - X^T X) / 2` towards the polar factor.
+
+    For a matrix near orthogonal; it diverges where a singular value exceeds sqrt(3).
+    A step squares the error: 1e-1, 8e-3, 5e-5, 2e-9, until rounding (about 5e-7).
+
+    Args:
+        matrix: tensor of shape `(..., m, n)`.
+        steps: number of steps, an integer of at least 1.
+
+    Returns:
+        Tensor of the shape and dtype of `matrix`.
+
+    Source: Björck and Bowie, SIAM J. Numer. Anal. 8 (1971) 358.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_bsnn.ops import orthogonal
+    >>> x = orthogonal.newton_schulz(1.01 * np.eye(4, dtype="float32"))
+    >>> bool(orthogonal.orthogonality_error(x) < 1e-6)
+    True
+    """
+    check_steps(steps)
+    for _ in range(steps):
+        matrix = 1.5 * matrix - 0.5 * ops.matmul(matrix, _gram(matrix))
+    return matrix
+
+
+@_on_tall
+def cayley(matrix, steps=3):
+    """Cayley steps `X <- 2 X (1 + X^T X)^{-1}` towards the polar factor.
+
+    The Cayley transform of the skew-symmetric `[[0, X], [-X^T, 0]]` is orthogonal, and
+    this step is its off-diagonal block. A singular value `s` becomes
+    `2 s / (1 + s^2)`, at most 1: unlike Newton-Schulz it converges from any matrix of
+    full rank, at the price of a linear solve.
+
+    Args:
+        matrix: tensor of shape `(..., m, n)`.
+        steps: number of steps, an integer of at least 1.
+
+    Returns:
+        Tensor of the shape and dtype of `matrix`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_bsnn.ops import orthogonal
+    >>> x = orthogonal.cayley(1.1 * np.eye(4, dtype="float32"))
+    >>> bool(orthogonal.orthogonality_error(x) < 1e-6)
+    True
+    """
+    check_steps(steps)
+    identity = ops.eye(matrix.shape[-1], dtype=matrix.dtype)
+    # Entries above 1 are far from orthogonal; without this their squares overflow.
+    matrix = matrix / ops.maximum(1.0, ops.max(ops.abs(matrix)))
+    for _ in range(steps):
+        solved = ops.solve(identity + _gram(matrix), ops.swapaxes(matrix, -1, -2))
+        matrix = 2 * ops.swapaxes(solved, -1, -2)
+    return matrix
+
+
+@_on_tall
+def qr(matrix):
+    """The Q factor of the QR decomposition in which R has a positive diagonal.
+
+    Args:
+        matrix: tensor of shape `(..., m, n)`, any step away from orthogonal.
+
+    Returns:
+        Tensor of the shape and dtype of `matrix`. Of a Gaussian matrix it has the Haar
+        law (Mezzadri, Notices of the AMS 54 (2007) 592).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_bsnn.ops import orthogonal
+    >>> bool(np.allclose(orthogonal.qr(-3 * np.eye(2)), -np.eye(2)))
+    True
+    """
+    q, r = ops.qr(matrix)
+    diagonal = ops.diagonal(r, axis1=-2, axis2=-1)
+    return q * ops.expand_dims(ops.where(diagonal < 0, -1.0, 1.0), axis=-2)
+
+
+def polar(matrix):
+    """The polar factor: the orthogonal matrix nearest to `matrix`, however far it is.
+
+    Newton-Schulz steps on a matrix scaled to singular values of at most 1, to
+    convergence. Directions that the matrix leaves undetermined (singular values below
+    1e-7 of the largest) are completed arbitrarily; entries that are not finite count
+    as 0.
+
+    Args:
+        matrix: tensor of shape `(..., m, n)`.
+
+    Returns:
+        Tensor of the shape and dtype of `matrix`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_bsnn.ops import orthogonal
+    >>> bool(np.allclose(orthogonal.polar(1e30 * np.eye(2)), np.eye(2), atol=1e-5))
+    True
+    """
+    return _converge(matrix, ops.convert_to_tensor(float("inf")))
+
+
+def retract(matrix, retraction):
+    """`retraction(matrix)` where that is orthogonal, and otherwise `polar(matrix)`.
+
+    The check costs one matrix product, the polar factor is computed only if needed.
+
+    Args:
+        matrix: tensor of shape `(..., m, n)`.
+        retraction: callable that maps such a tensor to one of the same shape.
+
+    Returns:
+        Tensor of the shape and dtype of `matrix`.
+    """
+    matrix = ops.convert_to_tensor(matrix)
+    candidate = ops.cast(retraction(_at_least_float32(matrix)), matrix.dtype)
+    if candidate.shape != matrix.shape:
+        raise ValueError(
+            "`retraction` must keep the shape of the matrix. "
+            f"Received: {tuple(matrix.shape)}, returned: {tuple(candidate.shape)}"
+        )
+    error = orthogonality_error(candidate)
+    good = error <= _tolerance(matrix)
+    start = ops.where(good[..., None, None], candidate, matrix)
+    return _converge(start, ops.max(ops.where(good, error, float("inf"))))
+
+
+def _tolerance(x):
+    """The smallest error that is told from rounding in the dtype of `x`."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return HALF_PRECISION_TOLERANCE.get(dtype, TOLERANCE)
+
+
+@_on_tall
+def _converge(x, error):
+    """Scaled Newton-Schulz steps while `error`, a scalar, is above the tolerance."""
+
+    def is_far(x, error):
+        return error > TOLERANCE
+
+    def step(x, error):
+        x = ops.where(ops.isinf(error), _normalized(x), x)
+        gram = _gram(x)
+        # The largest row sum bounds the squared norm; below 3 a step converges.
+        bound = ops.max(ops.sum(ops.abs(gram), axis=-1), axis=-1)[..., None, None]
+        shrink = ops.where(bound > 2.9, 1 / bound, ops.ones_like(bound))
+        x = ops.sqrt(shrink) * (1.5 * x - 0.5 * shrink * ops.matmul(x, gram))
+        return x, ops.max(_gram_error(_gram(x)))
+
+    error = ops.cast(error, x.dtype)
+    return ops.while_loop(is_far, step, (x, error), maximum_iterations=MOST_STEPS)[0]
+
+
+def _normalized(x):
+    """Finite, of largest entry about 1, and of full rank: a nudge in all directions."""
+    x = ops.where(ops.isfinite(x), x, ops.zeros_like(x))
+    largest = ops.max(ops.abs(x), axis=(-2, -1), keepdims=True)
+    nudge = keras.random.normal(x.shape[-2:], dtype=x.dtype, seed=0)
+    return x / ops.where(largest > 0, largest, ops.ones_like(largest)) + NUDGE * nudge
+
+
+def project_tangent(matrix, direction):
+    """Projects a direction to the tangent space of the orthogonal matrices.
+
+    `G - W sym(W^T G)` for a tall `W`, with `sym(A) = (A + A^T) / 2`: the part of `G`
+    along which the columns stay orthonormal to first order.
+
+    Args:
+        matrix: orthogonal, of shape `(..., m, n)`.
+        direction: of the same shape, for instance a gradient.
+
+    Returns:
+        Tensor of the shape and dtype of `matrix`.
+
+    Source: Edelman, Arias, Smith, SIAM J. Matrix Anal. 20 (1998) 303, eq. 2.4 and
+    2.27 with the Euclidean metric.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_bsnn.ops import orthogonal
+    >>> float(np.trace(orthogonal.project_tangent(np.eye(2), np.ones((2, 2)))))
+    0.0
+    """
+    if matrix.shape[-2] < matrix.shape[-1]:
+        transposed = (ops.swapaxes(x, -1, -2) for x in (matrix, direction))
+        return ops.swapaxes(project_tangent(*transposed), -1, -2)
+    product = ops.matmul(ops.swapaxes(matrix, -1, -2), direction)
+    symmetric = 0.5 * (product + ops.swapaxes(product, -1, -2))
+    return direction - ops.matmul(matrix, symmetric)

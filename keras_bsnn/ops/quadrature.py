@@ -1,0 +1,174 @@
+"""Integrals under N(0, 1) of piecewise smooth functions, to rounding error.
+
+A function is resolved by bisection: an interval is split until a polynomial of
+degree 15 represents the function on it. A kink is thereby enclosed in an interval
+of width 1e-12, wherever it lies, and derivatives come from the polynomials, so that
+a function of numpy and a function of `keras.ops` are treated alike.
+
+On JAX many of the `keras.ops` compute in float32 whatever they are given. What is
+lost is then a property of the function: tolerances follow the dtype it returns.
+"""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from numpy.polynomial import legendre
+
+from keras_bsnn.ops import _backend
+
+RANGE = 12.0  # the normal density beyond it is below 1e-32
+NARROWEST = 2.0**-40
+MOST_INTERVALS = 8192
+TAIL = 1e-9
+
+DEGREE = 15
+NODES, NODE_WEIGHTS = legendre.leggauss(DEGREE + 1)
+# Values at the nodes -> Legendre coefficients -> derivative at the nodes.
+COEFFICIENTS = (legendre.legvander(NODES, DEGREE) * NODE_WEIGHTS[:, None]).T * (
+    np.arange(DEGREE + 1) + 0.5
+)[:, None]
+DERIVATIVE = (
+    legendre.legvander(NODES, DEGREE - 1)
+    @ legendre.legder(np.eye(DEGREE + 1))
+    @ COEFFICIENTS
+)
+ENDS = legendre.legvander(np.array([-1.0, 1.0]), DEGREE).T
+
+
+class Resolved(NamedTuple):
+    """A function on nodes that integrate it: `sum(weights * values)` is its mean.
+
+    `rounding` is the relative rounding error of the values.
+    """
+
+    x: np.ndarray
+    weights: np.ndarray
+    values: np.ndarray
+    derivative: np.ndarray
+    edges: np.ndarray
+    rounding: float
+
+
+def normal_density(x):
+    return np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi)
+
+
+def nodes_between(edges):
+    """Gauss-Legendre nodes and weights of the intervals between sorted `edges`.
+
+    `edges` has the shape `(..., n + 1)`, the results `(..., n, 16)`.
+    """
+    half = 0.5 * np.diff(edges)[..., None]
+    middle = 0.5 * (edges[..., 1:] + edges[..., :-1])[..., None]
+    return middle + half * NODES, half * NODE_WEIGHTS
+
+
+def evaluate(function, x):
+    """`function` at the float64 array `x`, as an array of float64 or else float32."""
+    with _backend.float64(), np.errstate(all="ignore"):
+        y = keras.ops.convert_to_numpy(function(x))
+    if y.shape != x.shape:
+        raise ValueError(
+            f"`function` must act on each entry alone: for an input of shape {x.shape} "
+            f"it returned the shape {y.shape}."
+        )
+    if y.dtype not in (np.float64, np.float32):
+        raise ValueError(
+            "`function` must return float64 (or float32, at a loss of precision) for a "
+            f"float64 input. It returned {y.dtype}. It was: {function!r}."
+        )
+    if not np.all(np.isfinite(y)):
+        raise ValueError(
+            "`function` must be finite with a finite second moment under N(0, 1): at "
+            f"x = {x[~np.isfinite(y)].flat[0]:.6g} it returned "
+            f"{y[~np.isfinite(y)].flat[0]}."
+        )
+    return y
+
+
+def resolve(function, rounding=None):
+    """Splits [-12, 12] into intervals on which `function` is a polynomial.
+
+    Args:
+        function: callable that maps a float64 array of any shape to the values at
+            its entries.
+        rounding: relative rounding error of the values, by default that of the dtype
+            that `function` returns.
+
+    Returns:
+        A `Resolved`.
+
+    Raises:
+        ValueError: `function` is not pointwise, not finite, not continuous, not
+            piecewise smooth, or grows so fast that its second moment diverges.
+    """
+    edges = np.arange(-RANGE, RANGE + 1)
+    left, right = edges[:-1], edges[1:]
+    scale, found = None, []
+    while left.size:
+        x, _ = nodes_between(np.stack([left, right], axis=-1))
+        x = x[:, 0]
+        y = evaluate(function, x)
+        if scale is None:
+            _check_pointwise(function, x, y)
+            rounding = rounding or float(np.finfo(y.dtype).eps)
+            scale = np.max(np.abs(y) * normal_density(x))
+        done = _is_resolved(x, y, scale, rounding) | (right - left <= NARROWEST)
+        found.append((left[done], right[done], y[done].astype(np.float64)))
+        left, right = left[~done], right[~done]
+        middle = 0.5 * (left + right)
+        left, right = np.append(left, middle), np.append(middle, right)
+        if left.size > MOST_INTERVALS:
+            raise ValueError(
+                "`function` must be piecewise smooth: around "
+                f"x = {middle[0]:.6g} no polynomial approximates it in float64."
+            )
+    left, right, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return _assemble(left, right, values, rounding)
+
+
+def _is_resolved(x, y, scale, rounding):
+    tail = np.max(np.abs(y @ COEFFICIENTS.T[:, -2:]), axis=-1)
+    size = np.max(np.abs(y), axis=-1)
+    density = np.max(normal_density(x), axis=-1)
+    return (tail * density <= 50 * rounding * scale) | (tail <= 50 * rounding * size)
+
+
+def _assemble(left, right, values, rounding):
+    order = np.argsort(left)
+    left, right, values = left[order], right[order], values[order]
+    _check_continuous(left, values, rounding)
+    edges = np.append(left, right[-1])
+    x, weights = nodes_between(edges)
+    weights = weights * normal_density(x)
+    outermost = np.sum((weights * values**2)[[0, -1]])
+    if outermost > TAIL * np.sum(weights * values**2):
+        raise ValueError(
+            "`function` must have a finite second moment under N(0, 1): its integral "
+            f"has not converged at |x| = {RANGE:g}."
+        )
+    derivative = values @ DERIVATIVE.T * (2 / (right - left))[:, None]
+    return Resolved(x, weights, values, derivative, edges, rounding)
+
+
+def _check_continuous(left, values, rounding):
+    smallest = (1e-6 + 1e3 * rounding) * np.max(np.abs(values))
+    at_left, at_right = (values @ COEFFICIENTS.T @ ENDS).T
+    inside = np.where(
+        np.diff(left, append=RANGE) <= NARROWEST, np.ptp(values, axis=1), 0
+    )
+    jump = np.append(0, np.abs(at_left[1:] - at_right[:-1])) + inside
+    if np.any(broken := jump > smallest):
+        raise ValueError(
+            "`function` must be continuous (its derivative is normalized too): it jumps "
+            f"by {jump[broken][0]:.3g} at x = {left[broken][0]:.6g}."
+        )
+
+
+def _check_pointwise(function, x, y):
+    if not np.allclose(evaluate(function, x[::2, ::3]), y[::2, ::3], rtol=1e-5):
+        raise ValueError(
+            "`function` must act on each entry alone: its values depend on the other "
+            f"entries of its input. It was: {function!r}."
+        )

@@ -1,0 +1,39 @@
+"""Figures, drawn with matplotlib in one style."""
+
+import numpy as np
+
+from keras_bsnn._public import public
+
+# Okabe and Ito's palette: told apart by colour-blind readers.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+@public
+def signals(norms, path):
+    """Draws forward and gradient norms against depth, a curve for each model.
+
+    Args:
+        norms: dict from a label to a `SignalNorms`.
+        path: of the image file to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True)
+    titles = ("signal: root mean square", "gradient: norm")
+    for panel, title, field in zip(
+        panels, titles, ("forward", "gradient"), strict=True
+    ):
+        for color, (label, curve) in zip(COLORS, norms.items(), strict=False):
+            values = getattr(curve, field)
+            # A norm that has underflowed to 0 cannot be drawn on a log axis: a gap.
+            values = np.where(values > 0, values, np.nan)
+            panel.plot(values, color=color, label=label, linewidth=2)
+        panel.set_yscale("log")
+        panel.set_title(title, loc="left", fontsize=13)
+        panel.tick_params(labelsize=11)
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[1].set_xlabel("layer", fontsize=12)
+    panels[0].legend(fontsize=11, frameon=False)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,49 @@
+"""Packaging: `pip install .` or, for all that the examples use, `pip install .[datasets,plots]`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = {}
+exec((here / "keras_bsnn" / "version.py").read_text(), version)
+
+datasets = [
+    "tensorflow-datasets>=4.9.10",
+    "importlib_resources>=6.0",  # tensorflow-datasets imports it without requiring it
+    "scikit-learn>=1.9",
+]
+plots = ["matplotlib>=3.11"]
+jax = ["jax>=0.10.2"]
+
+setup(
+    name="keras_bsnn",
+    version=version["__version__"],
+    description="Keras 3 layers for networks of any depth",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["keras_bsnn", "keras_bsnn.*"]),
+    python_requires=">=3.11",
+    install_requires=["keras>=3.15.1", "tensorflow>=2.21", "numpy>=2.0"],
+    extras_require={
+        "datasets": datasets,
+        "plots": plots,
+        "jax": jax,
+        "gpu": ["tensorflow[and-cuda]>=2.21"],
+        "test": [
+            *datasets,
+            *plots,
+            "pytest>=9.0",
+            "pytest-xdist>=3.8",
+            "hypothesis>=6.150",
+            "scipy>=1.17",
+            "ruff>=0.17",
+        ],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
