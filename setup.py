@@ -1,4 +1,4 @@
-"""Packaging: `pip install .` or, for all that the examples use, `pip install .[datasets,plots]`."""
+"""Packaging. The extras `datasets` and `plots` hold what the examples use."""
 
 from pathlib import Path
 

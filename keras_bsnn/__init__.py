@@ -15,6 +15,7 @@ from keras_bsnn import (
 from keras_bsnn.version import __version__
 
 __all__ = [
+    "__version__",
     "activations",
     "constraints",
     "datasets",
@@ -25,5 +26,4 @@ __all__ = [
     "models",
     "ops",
     "plots",
-    "__version__",
 ]

@@ -18,6 +18,7 @@ class _Pointwise(keras.layers.Layer):
         self.function = get(function)
         self._pointwise = gaussian.as_function(self.function)
         self.supports_masking = True
+        self.built = True
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -71,8 +71,8 @@ class Orthogonal(keras.constraints.Constraint):
         finite = keras.ops.all(keras.ops.isfinite(w))
         if _backend.is_concrete(finite) and not finite:
             raise ValueError(
-                f"A kernel of shape {tuple(w.shape)} has entries that are not finite: "
-                "it cannot be retracted. A gradient was not finite, or a step overflowed."
+                f"A kernel of shape {tuple(w.shape)} cannot be retracted: not all its "
+                "entries are finite. A gradient was not finite, or a step overflowed."
             )
         return self._retract(w)
 

@@ -124,7 +124,7 @@ def _prepared_builder(name, data_dir):
                 f"The data set {builder.info.full_name} was looked for in "
                 f"{builder.data_dir}, and could not be downloaded: {error!r}. Set the "
                 "environment variable TFDS_DATA_DIR (or `data_dir`) to a folder that "
-                "holds it, connect to the network, or take 'digits', which needs neither."
+                "holds it, or take 'digits', which needs no download."
             ) from error
     return builder
 

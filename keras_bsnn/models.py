@@ -22,8 +22,8 @@ def bsnn_mlp(
 ):
     """A bidirectionally self-normalizing network: `depth` orthogonal hidden layers.
 
-    `Flatten`, a plain `Dense`, `depth` times `OrthogonalDense` without bias, and a plain
-    `Dense` to the logits.
+    `Flatten`, a plain `Dense`, `depth` times `OrthogonalDense` without bias, and a
+    plain `Dense` to the logits.
 
     Args:
         depth: number of orthogonal layers, an integer of at least 1.
@@ -38,8 +38,8 @@ def bsnn_mlp(
         seed: an integer for reproducible initial weights, or `None`.
 
     Returns:
-        `keras.Sequential`, not compiled. Input `(batch, ...)`, of mean 0 and deviation 1;
-        output float32 logits `(batch, classes)`.
+        `keras.Sequential`, not compiled. Input `(batch, ...)`, of mean 0 and deviation
+        1; output float32 logits `(batch, classes)`.
 
     Raises:
         ValueError: an argument is out of range.

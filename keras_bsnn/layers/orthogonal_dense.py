@@ -109,6 +109,11 @@ class OrthogonalDense(keras.layers.Layer):
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: inputs})
 
     def call(self, inputs):
+        if hasattr(inputs, "ragged_rank"):
+            raise ValueError(
+                "`inputs` must not be ragged: pad them, as `to_tensor()` does. "
+                f"Received: shape={tuple(inputs.shape)}"
+            )
         if not keras.backend.is_float_dtype(inputs.dtype):
             raise ValueError(
                 "`inputs` must be of floating point: cast and standardize them first. "
@@ -123,7 +128,7 @@ class OrthogonalDense(keras.layers.Layer):
         return (*input_shape[:-1], self.units)
 
     def assert_orthogonal(self, eps=1e-5):
-        """Raises an `AssertionError` if `orthogonality_error(kernel)` is above `eps`."""
+        """Raises `AssertionError` if the `orthogonality_error` is above `eps`."""
         error = float(orthogonal.orthogonality_error(self.kernel))
         if not error <= eps:
             raise AssertionError(

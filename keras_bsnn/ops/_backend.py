@@ -85,5 +85,5 @@ def gradients(function, arguments):
 
         return jax.grad(function)(arguments)
     raise ValueError(
-        f"Gradients are available with the TensorFlow and the JAX backend, not {backend!r}."
+        f"Gradients need the TensorFlow or the JAX backend. This is {backend!r}."
     )

@@ -129,7 +129,7 @@ def _constants(function, sign):
     m = moments(function)
     if m.derivative_second_moment <= 1e-24 * m.second_moment:
         raise ValueError(
-            "`function` must not be constant: a constant has no Gaussian-Poincaré form. "
+            "`function` must not be constant: that has no Gaussian-Poincaré form. "
             f"Received: function={_name(function)}"
         )
     a = m.derivative_second_moment**-0.5
@@ -231,10 +231,10 @@ def _correlated_mean(function, resolved, rho):
 def shaping_epsilon(function, depth, eta):
     """The `epsilon` with which `depth` layers of `x + epsilon f(x)` map 0 to `eta`.
 
-    The kernel map of the GP-normalized `x + epsilon f(x)` is
-    `kappa(rho) = rho + gamma g(rho)`, with `g(rho) = (1 - rho) E[f'^2] - K(1) + K(rho)`,
-    `K` the kernel map of `f`, and `gamma = epsilon^2 / E[(1 + epsilon f')^2]`. So one
-    curve `g` serves every `epsilon`, and `gamma` is found by bisection.
+    With `K` the kernel map of `f`, that of the GP-normalized `x + epsilon f(x)` is
+    `kappa(rho) = rho + gamma g(rho)`, `g(rho) = (1 - rho) E[f'^2] - K(1) + K(rho)`, and
+    `gamma = epsilon^2 / E[(1 + epsilon f')^2]`. So one curve `g` serves every
+    `epsilon`, and `gamma` is found by bisection.
 
     Args:
         function: name of a Keras activation, or a pointwise callable: `f`.
@@ -280,7 +280,7 @@ def _excess_coefficients(function, slope, second_moment, eta):
 
 
 def _iterate(coefficients, gamma, depth, eta):
-    """The correlation that 0 becomes after `depth` layers, or `eta` once it is there."""
+    """What the correlation 0 becomes after `depth` layers; at most `eta`."""
     rho = 0.0
     for _ in range(depth):
         x = 2 * rho / eta - 1
@@ -305,6 +305,8 @@ def _bisect(is_above, high):
 
 
 def _name(function):
+    if isinstance(function, str):
+        return function
     return getattr(function, "name", None) or getattr(
         function, "__name__", repr(function)
     )

@@ -53,9 +53,11 @@ def _gram(x):
 
 
 def _gram_error(gram):
-    """Largest entry of `|gram - 1|` in each matrix."""
-    identity = ops.eye(gram.shape[-1], dtype=gram.dtype)
-    return ops.max(ops.abs(gram - identity), axis=(-2, -1))
+    """Largest entry of `|gram - 1|` in each matrix; infinite where one is NaN."""
+    error = ops.abs(gram - ops.eye(gram.shape[-1], dtype=gram.dtype))
+    # XLA's maximum on a CPU passes over NaN.
+    error = ops.where(ops.isnan(error), float("inf"), error)
+    return ops.max(error, axis=(-2, -1))
 
 
 def orthogonality_error(matrix):
@@ -65,7 +67,7 @@ def orthogonality_error(matrix):
         matrix: tensor of shape `(..., m, n)`.
 
     Returns:
-        Tensor of shape `(...)`, float32 or wider.
+        Tensor of shape `(...)`, float32 or wider; infinite if an entry is not finite.
 
     Example:
 

@@ -1,0 +1,268 @@
+"""Trains a very deep network, saves it, exports it, and serves from what was exported.
+
+    python examples/train.py --dataset digits --depth 200
+
+In `--out` it leaves `model.keras`, `saved_model/`, `history.csv`, `signals.png` and
+`result.json`. A run that was interrupted goes on with the same command and `--resume`.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from keras_bsnn import datasets, diagnostics, export, models, plots
+from keras_bsnn._record import environment
+from keras_bsnn.layers import OrthogonalDense
+from keras_bsnn.ops import orthogonal
+
+SPLITS = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
+LARGEST_EVALUATION_BATCH = 500
+
+
+def main():
+    parser = argument_parser()
+    args = parser.parse_args()
+    try:
+        prepare_folder(args)
+        run(args)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+
+
+def argument_parser():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--model", choices=["bsnn"], default="bsnn")
+    add("--dataset", default="digits", help=", ".join(datasets.IMAGE_SETS))
+    add("--depth", type=int, default=200, help="number of orthogonal layers")
+    add("--units", type=int, default=128, help="width of each layer")
+    add("--activation", default="gelu", help="shaped for the depth; gp_NAME is not")
+    add("--eta", type=float, default=0.5, help="correlation after all layers")
+    add("--epochs", type=int, default=30)
+    add("--batch-size", type=int, default=64)
+    add("--learning-rate", type=float, default=3e-3)
+    add("--seed", type=int, default=0)
+    add("--jit", action=argparse.BooleanOptionalAction, help="by default, on a GPU")
+    add("--baseline", action=argparse.BooleanOptionalAction, default=True)
+    add("--out", type=Path, help="folder of the results")
+    add("--resume", action="store_true", help="go on from the last epoch in --out")
+    return parser
+
+
+def prepare_folder(args):
+    """Makes `--out`; refuses to mix two runs or to resume what is not there."""
+    name = f"{args.model}-{args.dataset}-{args.depth}x{args.units}-seed{args.seed}"
+    args.out = args.out or Path("runs") / name
+    settings = {
+        key: value
+        for key, value in vars(args).items()
+        if key not in ("out", "resume", "jit", "baseline")
+    }
+    file = args.out / "settings.json"
+    if args.resume:
+        if not any(args.out.glob("checkpoint/*")):
+            raise ValueError(f"--resume: there is no checkpoint in {args.out}")
+        if (saved := json.loads(file.read_text())) != settings:
+            differing = {k: v for k, v in saved.items() if settings.get(k) != v}
+            raise ValueError(f"--resume: the run in {args.out} had {differing}")
+        return
+    if args.out.exists() and any(args.out.iterdir()):
+        raise ValueError(
+            f"--out: {args.out} exists and is not empty: --resume it, remove it, or "
+            "choose another"
+        )
+    args.out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings, indent=1))
+
+
+def run(args):
+    keras.utils.set_random_seed(args.seed)
+    data = load_splits(args)
+    model = compiled(deep_network(args), args)
+    fit(model, data, args)
+    networks = {"ours": model}
+    if args.baseline:
+        print("The same network with a plain activation and Glorot weights:")
+        plain = networks["plain"] = compiled(plain_network(args), args)
+        plain.fit(data["fit"], epochs=args.epochs, shuffle=False, verbose=2)
+
+    accuracies = {
+        label: {name: accuracy(network, data[name]) for name in SPLITS}
+        for label, network in networks.items()
+    }
+    batch = next(iter(data["fit"]))
+    norms = {
+        label: diagnostics.signal_norms(network, *batch)
+        for label, network in networks.items()
+    }
+    plots.signals(norms, args.out / "signals.png")
+    reloaded = save_and_reload(model, batch[0], args.out)
+    result = {
+        "accuracy": accuracies,
+        "forward_norm": {label: spread(n.forward) for label, n in norms.items()},
+        "gradient_norm": {label: spread(n.gradient) for label, n in norms.items()},
+        "orthogonality_error": orthogonality_error(model),
+        "largest_difference_of_predictions": reloaded,
+    }
+    show(result, args)
+    record = {**environment(), "settings": vars(args), "result": result}
+    (args.out / "result.json").write_text(json.dumps(record, indent=1, default=str))
+
+
+def load_splits(args):
+    """The shuffled training batches, and each split once and whole."""
+    data = {"fit": datasets.load(args.dataset, SPLITS["train"], args.batch_size)}
+    for name, split in SPLITS.items():
+        images = len(datasets.load(args.dataset, split, 1, shuffle=False))
+        batch = max(
+            size
+            for size in range(1, LARGEST_EVALUATION_BATCH + 1)
+            if images % size == 0
+        )
+        data[name] = datasets.load(args.dataset, split, batch, shuffle=False)
+    return data
+
+
+def deep_network(args):
+    return models.bsnn_mlp(
+        args.depth,
+        args.units,
+        args.activation,
+        classes=datasets.IMAGE_SETS[args.dataset].classes,
+        eta=args.eta,
+        input_shape=datasets.IMAGE_SETS[args.dataset].shape,
+        seed=args.seed,
+    )
+
+
+def plain_network(args):
+    activation = args.activation.removeprefix("gp_")
+    image_set = datasets.IMAGE_SETS[args.dataset]
+    return keras.Sequential(
+        [
+            keras.Input(image_set.shape),
+            keras.layers.Flatten(),
+            *(
+                keras.layers.Dense(args.units, activation=activation)
+                for _ in range(args.depth + 1)
+            ),
+            keras.layers.Dense(image_set.classes),
+        ]
+    )
+
+
+def compiled(model, args):
+    steps = args.epochs * len(
+        datasets.load(args.dataset, SPLITS["train"], args.batch_size)
+    )
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        warmup_target=args.learning_rate,
+        warmup_steps=max(1, steps // 20),
+        decay_steps=steps - steps // 20,
+    )
+    model.compile(
+        optimizer=keras.optimizers.SGD(schedule, momentum=0.9),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile="auto" if args.jit is None else args.jit,
+    )
+    return model
+
+
+class SayWhere(keras.callbacks.Callback):
+    """Says after which epoch a resumed run goes on."""
+
+    def on_train_begin(self, logs=None):
+        self.is_first = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.is_first and epoch > 0:
+            print(f"Resumed: epochs 1 to {epoch} are done, going on with {epoch + 1}.")
+        self.is_first = False
+
+
+def fit(model, data, args):
+    model.fit(
+        data["fit"],
+        validation_data=data["validation"],
+        shuffle=False,  # the pipeline does
+        epochs=args.epochs,
+        callbacks=[
+            keras.callbacks.BackupAndRestore(
+                args.out / "checkpoint", delete_checkpoint=False
+            ),
+            keras.callbacks.CSVLogger(args.out / "history.csv", append=args.resume),
+            keras.callbacks.TerminateOnNaN(),
+            SayWhere(),
+        ],
+    )
+
+
+def accuracy(model, data):
+    return model.evaluate(data, verbose=0, return_dict=True)["accuracy"]
+
+
+def orthogonality_error(model):
+    return max(
+        float(orthogonal.orthogonality_error(layer.kernel))
+        for layer in model.layers
+        if isinstance(layer, OrthogonalDense)
+    )
+
+
+def save_and_reload(model, images, out):
+    """Saves both forms and compares their predictions with those in memory."""
+    import tensorflow as tf
+
+    (out / "model.keras").unlink(missing_ok=True)
+    model.save(out / "model.keras")
+    export.saved_model(model, out / "saved_model")
+    images = np.resize(images, (1000, *images.shape[1:]))
+    expected = model.predict(images, verbose=0)
+    served = tf.saved_model.load(out / "saved_model")
+    reloaded = keras.models.load_model(out / "model.keras")
+    found = {
+        "model.keras": reloaded.predict(images, verbose=0) - expected,
+        "saved_model, batch of 1,000": served.serve(images) - expected,
+        # Its own reference: sums of another batch size are rounded in another order.
+        "saved_model, batch of 1": served.serve(images[:1]) - model(images[:1]),
+    }
+    return {name: float(np.max(np.abs(d))) for name, d in found.items()}
+
+
+def spread(values):
+    return {"min": values.min(), "median": np.median(values), "max": values.max()}
+
+
+def show(result, args):
+    table = Table(title=f"{args.dataset}, {args.depth} layers of {args.units} units")
+    table.add_column("")
+    for label in result["accuracy"]:
+        table.add_column(label, justify="right")
+    for split in SPLITS:
+        table.add_row(
+            f"{split} accuracy",
+            *(f"{a[split]:.4f}" for a in result["accuracy"].values()),
+        )
+    for kind in ("forward_norm", "gradient_norm"):
+        for which in ("min", "median", "max"):
+            table.add_row(
+                f"{kind.replace('_', ' ')} of a layer, {which}",
+                *(f"{norm[which]:.3g}" for norm in result[kind].values()),
+            )
+    table.add_row("largest orthogonality error", f"{result['orthogonality_error']:.1e}")
+    for name, difference in result["largest_difference_of_predictions"].items():
+        table.add_row(f"{name}: difference", f"{difference:.1e}")
+    Console().print(table)
+    print(f"Results: {args.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

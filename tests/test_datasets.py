@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+
+from keras_bsnn import datasets
+
+
+def arrays(dataset):
+    batches = [(x.numpy(), y.numpy()) for x, y in dataset]
+    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+
+
+def test_digits_need_no_download():
+    train = arrays(datasets.load("digits", "train", 100))
+    test = arrays(datasets.load("digits", "test", 99))
+    assert train[0].shape == (1500, 8, 8, 1) and train[0].dtype == np.float32
+    assert test[1].shape == (297,)
+    assert set(train[1]) == set(test[1]) == set(range(10))
+    images = np.concatenate([train[0], test[0]])
+    assert len(np.unique(images, axis=0)) == 1797, "the splits overlap"
+    assert abs(images.mean()) < 0.01 and abs(images.std() - 1) < 0.01
+
+
+def test_the_images_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    known = load_digits()
+    ink = {
+        (round(float(image.sum())), label)
+        for image, label in zip(known.images, known.target, strict=True)
+    }
+    images, labels = arrays(datasets.load("digits", "test", 99))
+    information = datasets.IMAGE_SETS["digits"]
+    pixels = images * information.std[0] + information.mean[0]
+    found = {
+        (round(float(p)), int(y))
+        for p, y in zip(pixels.sum((1, 2, 3)) * 16, labels, strict=True)
+    }
+    assert found <= {(i + d, y) for i, y in ink for d in (-1, 0, 1)}
+
+
+def test_training_batches_have_one_shape_and_a_new_order_in_each_epoch():
+    dataset = datasets.load("digits", "train", 64, seed=1)
+    assert dataset.element_spec[0].shape == (64, 8, 8, 1)
+    assert len(dataset) == 1500 // 64
+    first, second = arrays(dataset)[1], arrays(dataset)[1]
+    assert len(first) == 1500 // 64 * 64
+    assert np.any(first != second)
+    again = datasets.load("digits", "train", 64, seed=1)
+    np.testing.assert_array_equal(arrays(again)[1], first)
+
+
+def test_evaluation_misses_no_image_and_keeps_the_order():
+    dataset = datasets.load("digits", "test", 64)
+    first, second = arrays(dataset), arrays(dataset)
+    assert len(first[0]) == 297
+    np.testing.assert_array_equal(first[1], second[1])
+    assert datasets.load("digits", "test", 99).element_spec[0].shape[0] == 99
+
+
+def test_slices():
+    fit = arrays(datasets.load("digits", "train[:90%]", 10, shuffle=False))[0]
+    validation = arrays(datasets.load("digits", "train[90%:]", 10, shuffle=False))[0]
+    assert (len(fit), len(validation)) == (1350, 150)
+    assert len(np.unique(np.concatenate([fit, validation]), axis=0)) == 1500
+
+
+def test_digits_where_nothing_can_be_written(tmp_path, caplog):
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    dataset = datasets.load("digits", "test", 99, data_dir=str(file / "below"))
+    assert len(arrays(dataset)[0]) == 297
+    assert "they are written to" in caplog.text
+
+
+def test_unknown_data_set():
+    with pytest.raises(ValueError, match=r"one of.*'digits', 'mnist'.*'emnist'"):
+        datasets.load("emnist")
+
+
+def test_data_that_are_not_there(tmp_path, monkeypatch):
+    """As without a network: the error says what, where, and what to do."""
+    import tensorflow_datasets as tfds
+
+    def no_network(*args, **kwargs):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(
+        tfds.download.DownloadManager, "download_and_extract", no_network
+    )
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", no_network)
+    with pytest.raises(FileNotFoundError) as error:
+        datasets.load("mnist", data_dir=str(tmp_path))
+    for part in ("mnist/3.0.1", str(tmp_path), "no route to host", "TFDS_DATA_DIR"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "64", None])
+def test_bad_batch_size(batch_size):
+    with pytest.raises(ValueError, match="`batch_size` must be a positive integer"):
+        datasets.load("digits", batch_size=batch_size)
+
+
+def test_a_batch_larger_than_the_data():
+    with pytest.raises(ValueError, match="at most the 1500 images"):
+        datasets.load("digits", batch_size=1501)
+
+
+def test_unknown_split():
+    with pytest.raises(ValueError, match="valid"):
+        datasets.load("digits", "valid")

@@ -1,0 +1,69 @@
+import ast
+import importlib
+import pathlib
+import pkgutil
+import subprocess
+import sys
+
+import keras
+import pytest
+
+import keras_bsnn
+
+FOLDER = pathlib.Path(keras_bsnn.__file__).parent
+
+
+def public_symbols():
+    for module in pkgutil.walk_packages([str(FOLDER)], "keras_bsnn."):
+        loaded = importlib.import_module(module.name)
+        if module.name.startswith(
+            ("keras_bsnn._", "keras_bsnn.ops", "keras_bsnn.layers.")
+        ):
+            continue
+        for name in getattr(loaded, "__all__", []):
+            symbol = getattr(loaded, name)
+            if callable(symbol):
+                yield pytest.param(symbol, id=f"{module.name}.{name}")
+
+
+@pytest.mark.parametrize("symbol", list(public_symbols()))
+def test_public_symbols_are_documented(symbol):
+    assert ">>> " in symbol.__doc__ or symbol.__name__ == "signals"
+    if isinstance(symbol, type) and "Initial" not in symbol.__name__:
+        name = keras.saving.get_registered_name(symbol)
+        assert name == f"keras_bsnn>{symbol.__name__}"
+
+
+def test_import_is_quick():
+    """At most 0.2 s on top of Keras, and no package that Keras had not loaded."""
+    code = """
+import sys, time, keras
+before = {m.split(".")[0] for m in sys.modules}
+t = time.perf_counter()
+import keras_bsnn
+print(time.perf_counter() - t)
+after = {m.split(".")[0] for m in sys.modules}
+print(sorted(after - before - set(sys.stdlib_module_names)))
+"""
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split("\n")
+        for _ in range(2)
+    ]
+    assert min(float(run[0]) for run in runs) < 0.2
+    assert runs[0][1] == "['keras_bsnn']"
+
+
+def test_arrows_point_one_way():
+    """Nothing in `ops` imports a Keras object of ours, and no import is private."""
+    for file in FOLDER.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert "keras.src" not in node.module
+                if file.parent.name == "ops" and node.module.startswith("keras_bsnn"):
+                    assert node.module.startswith("keras_bsnn.ops")
+
+
+def test_version():
+    assert keras_bsnn.__version__.count(".") == 2
