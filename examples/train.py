@@ -8,7 +8,9 @@ In `--out` it leaves `model.keras`, `saved_model/`, `history.csv`, `signals.png`
 
 import argparse
 import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import keras
@@ -29,7 +31,7 @@ def main():
     parser = argument_parser()
     args = parser.parse_args()
     try:
-        prepare_folder(args)
+        check_folder(args)
         run(args)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
@@ -55,64 +57,70 @@ def argument_parser():
     return parser
 
 
-def prepare_folder(args):
+def check_folder(args):
     """Makes `--out`; refuses to mix two runs or to resume what is not there."""
     name = f"{args.model}-{args.dataset}-{args.depth}x{args.units}-seed{args.seed}"
     args.out = args.out or Path("runs") / name
-    settings = {
-        key: value
-        for key, value in vars(args).items()
-        if key not in ("out", "resume", "jit", "baseline")
-    }
-    file = args.out / "settings.json"
     if args.resume:
-        if not any(args.out.glob("checkpoint/*")):
-            raise ValueError(f"--resume: there is no checkpoint in {args.out}")
-        if (saved := json.loads(file.read_text())) != settings:
-            differing = {k: v for k, v in saved.items() if settings.get(k) != v}
-            raise ValueError(f"--resume: the run in {args.out} had {differing}")
+        check_checkpoint(args)
         return
-    if args.out.exists() and any(args.out.iterdir()):
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.out).close()
+    except OSError as error:
+        raise ValueError(f"--out: {args.out} cannot be written: {error}") from error
+    if any(args.out.iterdir()):
         raise ValueError(
-            f"--out: {args.out} exists and is not empty: --resume it, remove it, or "
-            "choose another"
+            f"--out: {args.out} is not empty: --resume it, remove it, or take another"
         )
-    args.out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=1))
+
+
+def check_checkpoint(args):
+    if not any(args.out.glob("checkpoint/*")):
+        raise ValueError(f"--resume: there is no checkpoint in {args.out}")
+    saved = json.loads((args.out / "settings.json").read_text())
+    if differing := {k: v for k, v in saved.items() if settings(args)[k] != v}:
+        raise ValueError(f"--resume: the run in {args.out} had {differing}")
+
+
+def settings(args):
+    """The arguments that a resumed run must share."""
+    free = ("out", "resume", "jit", "baseline")
+    return {key: value for key, value in vars(args).items() if key not in free}
 
 
 def run(args):
     keras.utils.set_random_seed(args.seed)
     data = load_splits(args)
     model = compiled(deep_network(args), args)
+    (args.out / "settings.json").write_text(json.dumps(settings(args), indent=1))
     fit(model, data, args)
     networks = {"ours": model}
     if args.baseline:
         print("The same network with a plain activation and Glorot weights:")
-        plain = networks["plain"] = compiled(plain_network(args), args)
-        plain.fit(data["fit"], epochs=args.epochs, shuffle=False, verbose=2)
-
-    accuracies = {
-        label: {name: accuracy(network, data[name]) for name in SPLITS}
-        for label, network in networks.items()
-    }
-    batch = next(iter(data["fit"]))
-    norms = {
-        label: diagnostics.signal_norms(network, *batch)
-        for label, network in networks.items()
-    }
-    plots.signals(norms, args.out / "signals.png")
-    reloaded = save_and_reload(model, batch[0], args.out)
-    result = {
-        "accuracy": accuracies,
-        "forward_norm": {label: spread(n.forward) for label, n in norms.items()},
-        "gradient_norm": {label: spread(n.gradient) for label, n in norms.items()},
-        "orthogonality_error": orthogonality_error(model),
-        "largest_difference_of_predictions": reloaded,
-    }
+        networks["plain"] = compiled(plain_network(args), args)
+        networks["plain"].fit(data["fit"], epochs=args.epochs, shuffle=False, verbose=2)
+    result = measure(networks, data)
+    result |= {"largest_difference": save_and_reload(model, data["test"], args.out)}
+    draw(result, args.out / "signals.png")
     show(result, args)
-    record = {**environment(), "settings": vars(args), "result": result}
+    record = {**environment(), "settings": vars(args), "result": summary(result)}
     (args.out / "result.json").write_text(json.dumps(record, indent=1, default=str))
+
+
+def measure(networks, data):
+    batch = next(iter(data["fit"]))
+    return {
+        "accuracy": {
+            label: {name: accuracy(network, data[name]) for name in SPLITS}
+            for label, network in networks.items()
+        },
+        "norms": {
+            label: diagnostics.signal_norms(network, *batch)
+            for label, network in networks.items()
+        },
+        "orthogonality_error": orthogonality_error(networks["ours"]),
+    }
 
 
 def load_splits(args):
@@ -217,28 +225,51 @@ def orthogonality_error(model):
     )
 
 
-def save_and_reload(model, images, out):
+def save_and_reload(model, test_data, out):
     """Saves both forms and compares their predictions with those in memory."""
     import tensorflow as tf
 
+    # What is there already is of this very run, before it was interrupted.
     (out / "model.keras").unlink(missing_ok=True)
+    shutil.rmtree(out / "saved_model", ignore_errors=True)
     model.save(out / "model.keras")
     export.saved_model(model, out / "saved_model")
-    images = np.resize(images, (1000, *images.shape[1:]))
-    expected = model.predict(images, verbose=0)
-    served = tf.saved_model.load(out / "saved_model")
+    images = np.resize(next(iter(test_data))[0], (1000, *model.input_shape[1:]))
+    expected = model.predict(images, batch_size=1000, verbose=0)
     reloaded = keras.models.load_model(out / "model.keras")
+    served = tf.saved_model.load(out / "saved_model")
+    # A batch of 1 has its own reference: its sums are rounded in another order.
     found = {
-        "model.keras": reloaded.predict(images, verbose=0) - expected,
-        "saved_model, batch of 1,000": served.serve(images) - expected,
-        # Its own reference: sums of another batch size are rounded in another order.
-        "saved_model, batch of 1": served.serve(images[:1]) - model(images[:1]),
+        "model.keras": (reloaded.predict(images, batch_size=1000, verbose=0), expected),
+        "saved_model, batch of 1,000": (served.serve(images), expected),
+        "saved_model, batch of 1": (
+            served.serve(images[:1]),
+            model.predict(images[:1], verbose=0),
+        ),
     }
-    return {name: float(np.max(np.abs(d))) for name, d in found.items()}
+    return {name: float(np.abs(a - b).max()) for name, (a, b) in found.items()}
 
 
 def spread(values):
     return {"min": values.min(), "median": np.median(values), "max": values.max()}
+
+
+def summary(result):
+    """The result as it goes into a file: norms by their spread."""
+    norms = {
+        label: {"forward": spread(n.forward), "gradient": spread(n.gradient)}
+        for label, n in result["norms"].items()
+    }
+    return {**result, "norms": norms}
+
+
+def draw(result, path):
+    names = {"ours": "self-normalizing", "plain": "plain, Glorot"}
+    curves = {
+        f"{names[label]}: {result['accuracy'][label]['test']:.1%} on test data": norms
+        for label, norms in result["norms"].items()
+    }
+    plots.signals(curves, path)
 
 
 def show(result, args):
@@ -247,19 +278,17 @@ def show(result, args):
     for label in result["accuracy"]:
         table.add_column(label, justify="right")
     for split in SPLITS:
-        table.add_row(
-            f"{split} accuracy",
-            *(f"{a[split]:.4f}" for a in result["accuracy"].values()),
-        )
-    for kind in ("forward_norm", "gradient_norm"):
+        accuracies = (a[split] for a in result["accuracy"].values())
+        table.add_row(f"{split} accuracy", *(f"{a:.4f}" for a in accuracies))
+    for kind in ("forward", "gradient"):
         for which in ("min", "median", "max"):
+            spreads = (spread(getattr(n, kind)) for n in result["norms"].values())
             table.add_row(
-                f"{kind.replace('_', ' ')} of a layer, {which}",
-                *(f"{norm[which]:.3g}" for norm in result[kind].values()),
+                f"{kind} norm, {which}", *(f"{s[which]:.3g}" for s in spreads)
             )
     table.add_row("largest orthogonality error", f"{result['orthogonality_error']:.1e}")
-    for name, difference in result["largest_difference_of_predictions"].items():
-        table.add_row(f"{name}: difference", f"{difference:.1e}")
+    for name, difference in result["largest_difference"].items():
+        table.add_row(f"{name}: largest difference", f"{difference:.1e}")
     Console().print(table)
     print(f"Results: {args.out}")
 

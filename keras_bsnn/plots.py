@@ -29,6 +29,7 @@ def signals(norms, path):
             # A norm that has underflowed to 0 cannot be drawn on a log axis: a gap.
             values = np.where(values > 0, values, np.nan)
             panel.plot(values, color=color, label=label, linewidth=2)
+            _mark_end(panel, values, color)
         panel.set_yscale("log")
         panel.set_title(title, loc="left", fontsize=13)
         panel.tick_params(labelsize=11)
@@ -37,3 +38,20 @@ def signals(norms, path):
     panels[1].set_xlabel("layer", fontsize=12)
     panels[0].legend(fontsize=11, frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def _mark_end(panel, values, color):
+    """Says where a curve that comes from the output has underflowed to 0."""
+    drawn = np.flatnonzero(np.isfinite(values))
+    if drawn.size and drawn[0] > 0:
+        end = (drawn[0], values[drawn[0]])
+        panel.plot(*end, "x", color=color, markersize=9, markeredgewidth=2)
+        panel.annotate(
+            "0 in float32",
+            end,
+            xytext=(-10, 4),
+            textcoords="offset points",
+            ha="right",
+            color=color,
+            fontsize=11,
+        )

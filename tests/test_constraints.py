@@ -79,8 +79,12 @@ def test_a_callable_is_guarded_too():
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_gradient_that_is_not_finite_shows_in_the_loss(jit_compile):
     """Compiled code cannot raise: the kernel stays orthogonal, the loss tells."""
-    model = network()
-    history = fit(model, "sgd", jit_compile, x=np.full((32, 12), np.nan, "float32"))
+    model, x = network(), np.full((32, 12), np.nan, "float32")
+    if keras.backend.backend() == "jax" and not jit_compile:  # Keras runs it eagerly
+        with pytest.raises(ValueError, match="cannot be retracted"):
+            fit(model, "sgd", jit_compile, x=x)
+        return
+    history = fit(model, "sgd", jit_compile, x=x)
     assert max(errors(model)) < 1e-5
     assert np.isnan(history.history["loss"][0])
 

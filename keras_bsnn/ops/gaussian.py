@@ -114,7 +114,7 @@ def gp_constants(function, root="stable"):
         return _constants(function, root)
     candidates = [_constants(function, sign) for sign in ("plus", "minus")]
     slopes = [_slope(function, a, b) for a, b in candidates]
-    smaller = int(slopes[1] < slopes[0])
+    smaller = int(slopes[1] < slopes[0] - 1e-9)  # an odd function ties: plus
     if slopes[smaller] > 1 - 1e-9:
         warnings.warn(
             f"{_name(function)} has no stable Gaussian-Poincaré root: the slope of its "

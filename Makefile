@@ -1,0 +1,34 @@
+# `make demo` trains and serves a network of 200 layers; `make test` runs the tests.
+# Both install what they need into .venv first. PYTHON chooses the interpreter.
+
+PYTHON ?= python3
+BIN = .venv/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test test-jax lint clean
+
+demo: .venv/demo
+	rm -rf runs/demo
+	$(BIN)/python examples/train.py --model bsnn --dataset digits --depth 200 --out runs/demo
+
+test: .venv/test
+	$(BIN)/python -m pytest -n 2
+
+test-jax: .venv/jax
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv runs
+
+.venv/demo: EXTRAS = datasets,plots
+.venv/test: EXTRAS = test
+.venv/jax: EXTRAS = test,jax
+.venv/demo .venv/test .venv/jax: setup.py
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	touch $@

@@ -1,0 +1,48 @@
+"""The constants of Gaussian-Poincaré normalization, as the table of the README.
+
+    python examples/reproduce/bsnn_constants.py
+
+For each function: the scale, both shifts, and the slope of the length map at each.
+"""
+
+import keras
+
+from keras_bsnn.activations import GaussianPoincare
+
+
+def leaky_relu(x):
+    return keras.ops.leaky_relu(x, negative_slope=0.01)
+
+
+def gelu_by_sigmoid(x):
+    return x * keras.ops.sigmoid(1.702 * x)
+
+
+FUNCTIONS = {
+    "tanh": "tanh",
+    "relu": "relu",
+    "leaky relu, 0.01": leaky_relu,
+    "elu": "elu",
+    "selu": "selu",
+    "gelu": "gelu",
+    "gelu, x sigmoid(1.702 x)": gelu_by_sigmoid,
+    "silu": "silu",
+    "sin": keras.ops.sin,
+    "softplus": "softplus",
+}
+
+
+def main():
+    print("| f | scale a | shift b, plus | slope | shift b, minus | slope | stable |")
+    print("|---|---|---|---|---|---|---|")
+    for name, function in FUNCTIONS.items():
+        plus, minus = (GaussianPoincare(function, root) for root in ("plus", "minus"))
+        cells = [f"{plus.scale:.5f}"]
+        cells += [f"{p.shift:+.5f} | {p.length_slope:.4f}" for p in (plus, minus)]
+        stable = GaussianPoincare(function)
+        cells.append("plus" if stable.shift == plus.shift else "minus")
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The main job, small: what it leaves behind, and how it goes on after a kill."""
+
+import csv
+import importlib.util
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import pytest
+
+SCRIPT = pathlib.Path(__file__).parents[1] / "examples" / "train.py"
+SMALL = ["--depth", "8", "--units", "24", "--batch-size", "50"]
+
+
+@pytest.fixture(scope="module")
+def train():
+    specification = importlib.util.spec_from_file_location("train", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def call(train, monkeypatch, capsys):
+    """Runs the script in this process; returns its exit status and what it printed."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+        try:
+            status = train.main() or 0
+        except SystemExit as stop:
+            status = stop.code
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return run
+
+
+def epochs_in(folder):
+    with open(folder / "history.csv") as file:
+        return [int(row["epoch"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("jit", ["--jit", "--no-jit"])
+def test_it_trains_saves_exports_and_serves(call, jit, tmp_path):
+    out = tmp_path / "new" / "folder"
+    arguments = ["--epochs", 8, "--learning-rate", 0.01, "--out", out]
+    status, printed = call(*SMALL, *arguments, jit)
+    assert status == 0, printed
+    assert epochs_in(out) == list(range(8))
+    for name in ("model.keras", "saved_model/saved_model.pb", "signals.png"):
+        assert (out / name).exists()
+    record = json.loads((out / "result.json").read_text())
+    assert record["settings"]["depth"] == 8 and record["versions"]["keras"]
+    result = record["result"]
+    assert result["accuracy"]["ours"]["test"] > 0.9
+    assert set(result["accuracy"]["plain"]) == {"train", "validation", "test"}
+    assert result["orthogonality_error"] < 1e-5
+    assert max(result["largest_difference"].values()) < 1e-5
+    assert result["norms"]["ours"]["forward"]["min"] > 0.1
+    for words in ("test accuracy", "gradient norm, median", "batch of 1,000"):
+        assert words in printed
+
+
+def test_killed_in_an_epoch_it_resumes_after_the_last_one(call, tmp_path):
+    command = [sys.executable, str(SCRIPT), *SMALL, "--no-baseline"]
+    command += ["--epochs", "400", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    history = tmp_path / "history.csv"
+    while time.time() < deadline:
+        if history.exists() and len(history.read_text().split("\n")) > 4:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(epochs_in(tmp_path))
+    assert 3 <= done < 400, "it was not killed in the middle"
+
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    settings["epochs"] = done + 3  # so that the test ends
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    arguments = [*SMALL, "--no-baseline", "--epochs", done + 3, "--out", tmp_path]
+    status, printed = call(*arguments, "--resume")
+    assert status == 0, printed
+    assert f"Resumed: epochs 1 to {done} are done" in printed
+    assert epochs_in(tmp_path) == list(range(done + 3))
+    status, printed = call(*arguments, "--resume")  # nothing is left to train
+    assert status == 0 and epochs_in(tmp_path) == list(range(done + 3))
+
+
+def test_an_out_that_is_in_use(call, tmp_path):
+    (tmp_path / "precious").write_text("model")
+    status, printed = call(*SMALL, "--out", tmp_path)
+    assert status == 2 and "is not empty" in printed
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+def test_an_out_that_cannot_be_written(call, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    status, printed = call(*SMALL, "--out", tmp_path / "file" / "below")
+    assert status == 2 and "--out" in printed and "cannot be written" in printed
+
+
+def test_resume_without_a_checkpoint(call, tmp_path):
+    status, printed = call(*SMALL, "--resume", "--out", tmp_path / "nothing")
+    assert status == 2 and "no checkpoint" in printed
+
+
+def test_resume_with_other_settings(call, tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "latest.weights.h5").write_text("")
+    (tmp_path / "settings.json").write_text(json.dumps({"depth": 9, "units": 24}))
+    status, printed = call(*SMALL, "--resume", "--out", tmp_path)
+    assert status == 2 and "had {'depth': 9}" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "letters"], "`name` must be one of"),
+        (["--units", "0"], "`units`"),
+        (["--depth", "0"], "`depth`"),
+        (["--eta", "1"], "`eta`"),
+        (["--activation", "nope"], "nope"),
+        (["--batch-size", "5000"], "`batch_size`"),
+        (["--model", "resnet"], "invalid choice"),
+    ],
+)
+def test_bad_arguments_leave_nothing_in_the_way(call, arguments, message, tmp_path):
+    out = tmp_path / "out"
+    status, printed = call(*SMALL, *arguments, "--out", out)
+    assert status == 2 and message in printed
+    assert not out.exists() or not any(out.iterdir())
+
+
+def test_the_seed_repeats_a_run(train, tmp_path):
+    """The same weights, and the same batches."""
+    arguments = train.argument_parser().parse_args([*SMALL, "--seed", "3"])
+    weights = []
+    for _ in range(2):
+        keras.utils.set_random_seed(arguments.seed)
+        data = train.load_splits(arguments)
+        model = train.compiled(train.deep_network(arguments), arguments)
+        model.fit(data["fit"], steps_per_epoch=3, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+    for a, b in zip(*weights, strict=True):
+        assert abs(a - b).max() < 1e-5
