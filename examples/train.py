@@ -32,9 +32,12 @@ def main():
     args = parser.parse_args()
     try:
         check_folder(args)
-        run(args)
+        keras.utils.set_random_seed(args.seed)
+        data = load_splits(args)
+        model = compiled(deep_network(args), data, args)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
+    run(model, data, args)
 
 
 def argument_parser():
@@ -59,6 +62,8 @@ def argument_parser():
 
 def check_folder(args):
     """Makes `--out`; refuses to mix two runs or to resume what is not there."""
+    if args.epochs < 1:
+        raise ValueError(f"--epochs must be at least 1, not {args.epochs}")
     name = f"{args.model}-{args.dataset}-{args.depth}x{args.units}-seed{args.seed}"
     args.out = args.out or Path("runs") / name
     if args.resume:
@@ -89,16 +94,13 @@ def settings(args):
     return {key: value for key, value in vars(args).items() if key not in free}
 
 
-def run(args):
-    keras.utils.set_random_seed(args.seed)
-    data = load_splits(args)
-    model = compiled(deep_network(args), args)
+def run(model, data, args):
     (args.out / "settings.json").write_text(json.dumps(settings(args), indent=1))
     fit(model, data, args)
     networks = {"ours": model}
     if args.baseline:
         print("The same network with a plain activation and Glorot weights:")
-        networks["plain"] = compiled(plain_network(args), args)
+        networks["plain"] = compiled(plain_network(args), data, args)
         networks["plain"].fit(data["fit"], epochs=args.epochs, shuffle=False, verbose=2)
     result = measure(networks, data)
     result |= {"largest_difference": save_and_reload(model, data["test"], args.out)}
@@ -165,10 +167,8 @@ def plain_network(args):
     )
 
 
-def compiled(model, args):
-    steps = args.epochs * len(
-        datasets.load(args.dataset, SPLITS["train"], args.batch_size)
-    )
+def compiled(model, data, args):
+    steps = args.epochs * len(data["fit"])
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=args.learning_rate,

@@ -155,6 +155,12 @@ class DepthShaped(GaussianPoincare):
         self.eta = eta
         if epsilon is None:
             epsilon = gaussian.shaping_epsilon(get(function), depth, eta)
+        if not epsilon < float("inf"):
+            raise ValueError(
+                f"`eta`={eta} is out of reach for {function!r} at depth {depth}: two "
+                "orthogonal inputs arrive with a smaller correlation, also without the "
+                "identity in it. Take a smaller `eta`, or GaussianPoincare."
+            )
         self.epsilon = epsilon
         super().__init__(function, root, scale, shift, length_slope, **kwargs)
 
@@ -183,9 +189,10 @@ class Gained(_Pointwise):
 
     Example:
 
-    >>> import keras_bsnn
-    >>> float(keras_bsnn.activations.Gained("relu", 0.5)(3.0))
-    1.5
+    >>> import numpy as np, keras_bsnn
+    >>> half = keras_bsnn.activations.Gained("relu", 0.5)
+    >>> np.asarray(half(np.array([-1.0, 3.0]))).tolist()
+    [0.0, 1.5]
     """
 
     def __init__(self, function, gain, **kwargs):

@@ -72,7 +72,7 @@ def _outputs(layers, x, probes=None):
     """Each layer's output; a probe is added to it, so as to be differentiated by."""
     outputs = []
     for i, layer in enumerate(layers):
-        x = layer(x, training=False) if layer.weights else layer(x)
+        x = layer(x, training=False)
         x = x if probes is None else x + probes[i]
         outputs.append(x)
     return outputs

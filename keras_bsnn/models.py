@@ -7,6 +7,7 @@ from keras_bsnn._public import public
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import OrthogonalDense
+from keras_bsnn.ops import gaussian
 
 
 @public
@@ -29,8 +30,10 @@ def bsnn_mlp(
         depth: number of orthogonal layers, an integer of at least 1.
         units: their width.
         activation: `f`, by name or as a callable: the network uses
-            `DepthShaped(f, depth, eta)`. An activation that is normalized already
-            (`"gp_tanh"`, an object of `keras_bsnn.activations`) is used as it is.
+            `DepthShaped(f, depth, eta)`, or `GaussianPoincare(f)` if it is so shallow
+            that it stays below `eta` without shaping. An activation that is normalized
+            already (`"gp_tanh"`, an object of `keras_bsnn.activations`) is used as it
+            is.
         classes: number of logits.
         eta: correlation of two orthogonal inputs after `depth` layers.
         input_shape: shape of one input; `None` to let the first batch tell.
@@ -91,4 +94,6 @@ def _normalized(activation, depth, eta):
     activation = activations.get(activation)
     if isinstance(activation, keras.layers.Layer):
         return activation
+    if gaussian.shaping_epsilon(activation, depth, eta) == float("inf"):
+        return activations.GaussianPoincare(activation)
     return activations.DepthShaped(activation, depth, eta)

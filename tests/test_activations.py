@@ -125,6 +125,8 @@ def test_bad_arguments_reach_the_user():
         GaussianPoincare("tanh", root="left")
     with pytest.raises(ValueError, match="`eta`"):
         DepthShaped("tanh", depth=10, eta=1.0)
+    with pytest.raises(ValueError, match="out of reach for 'tanh' at depth 1"):
+        DepthShaped("tanh", depth=1)
     with pytest.raises(ValueError, match="`depth`"):
         DepthShaped("tanh", depth=0)
     with pytest.raises(ValueError, match="constant"):

@@ -26,7 +26,7 @@ class TestHaarLaw:
 
     n = 3
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def matrices(self):
         return draw(SAMPLES, self.n, self.n, seed=0).astype("float64")
 

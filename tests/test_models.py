@@ -56,6 +56,14 @@ def test_no_two_layers_share_weights_and_a_seed_repeats_them():
         assert all(np.abs(kernel - other).max() > 0.01 for other in kernels[:i])
 
 
+def test_a_shallow_network_needs_no_shaping():
+    activation = hidden(models.bsnn_mlp(depth=1, units=8, activation="tanh"))[
+        0
+    ].activation
+    assert activation.get_config()["function"]["config"] == "tanh"
+    assert type(activation) is GaussianPoincare
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_it_learns_and_is_saved(jit_compile, tmp_path):
     x, y = data()
@@ -80,7 +88,6 @@ def test_it_learns_and_is_saved(jit_compile, tmp_path):
         ({"activation": "nope"}, "nope"),
         ({"eta": 1.5}, "`eta`"),
         ({"retraction": "nope"}, "`retraction`"),
-        ({"depth": 1}, "out of reach"),
     ],
 )
 def test_bad_arguments(arguments, message):

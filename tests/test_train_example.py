@@ -123,6 +123,7 @@ def test_resume_with_other_settings(call, tmp_path):
     ("arguments", "message"),
     [
         (["--dataset", "letters"], "`name` must be one of"),
+        (["--epochs", "0"], "--epochs"),
         (["--units", "0"], "`units`"),
         (["--depth", "0"], "`depth`"),
         (["--eta", "1"], "`eta`"),
@@ -145,7 +146,7 @@ def test_the_seed_repeats_a_run(train, tmp_path):
     for _ in range(2):
         keras.utils.set_random_seed(arguments.seed)
         data = train.load_splits(arguments)
-        model = train.compiled(train.deep_network(arguments), arguments)
+        model = train.compiled(train.deep_network(arguments), data, arguments)
         model.fit(data["fit"], steps_per_epoch=3, shuffle=False, verbose=0)
         weights.append(model.get_weights())
     for a, b in zip(*weights, strict=True):

@@ -188,7 +188,7 @@ def kernel_map(function, rho):
     Example:
 
     >>> from keras_bsnn.ops import gaussian
-    >>> gaussian.kernel_map("linear", 0.25)
+    >>> round(gaussian.kernel_map("linear", 0.25), 12)
     0.25
     """
     rho = np.asarray(rho, dtype=np.float64)
@@ -242,10 +242,11 @@ def shaping_epsilon(function, depth, eta):
         eta: the correlation after `depth` layers of two orthogonal inputs, in (0, 1).
 
     Returns:
-        `epsilon` as a float.
+        `epsilon` as a float; infinite if none reaches `eta`, because `depth` is so
+        small that also `f` alone stays below it, or because `f` is affine.
 
     Raises:
-        ValueError: an argument is out of range, or no `epsilon` reaches `eta`.
+        ValueError: an argument is out of range.
     """
     if not isinstance(depth, int) or depth < 1:
         raise ValueError(f"`depth` must be an integer >= 1. Received: depth={depth!r}")
@@ -257,11 +258,7 @@ def shaping_epsilon(function, depth, eta):
     # With t = 1 / epsilon, 1 / gamma = t^2 + 2 t E[f'] + E[f'^2].
     largest = 1 / (second - min(mean, 0.0) ** 2) if second > 0 else 0.0
     if _iterate(coefficients, largest, depth, eta) < eta:
-        raise ValueError(
-            f"`eta`={eta} is out of reach for {_name(function)} at depth {depth}, also "
-            "without the identity in it: two orthogonal inputs arrive with a smaller "
-            "correlation. Take a smaller `eta`, or GaussianPoincare, which needs none."
-        )
+        return float("inf")
     gamma = _bisect(
         lambda gamma: _iterate(coefficients, gamma, depth, eta) >= eta, largest
     )

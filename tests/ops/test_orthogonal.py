@@ -115,10 +115,29 @@ def test_a_retraction_that_changes_the_shape():
         orthogonal.retract(np.eye(4, dtype="float32"), lambda w: w[:2])
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="JAX has no float64 by default"
+)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("function", [*TO_POLAR, orthogonal.qr])
+def test_float64(function, shape):
+    x = near_orthogonal(shape, 1e-4)
+    y = orthogonal.retract(function(x), function)
+    assert y.dtype == "float64"
+    assert error_of(y) < (1e-5 if function is orthogonal.polar else 1e-12)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_the_dtype_is_kept_and_the_work_is_in_float32(dtype):
+@pytest.mark.parametrize(
+    "function",
+    [
+        orthogonal.newton_schulz,
+        lambda x: orthogonal.retract(x, orthogonal.newton_schulz),
+    ],
+)
+def test_the_dtype_is_kept_and_the_work_is_in_float32(function, dtype):
     x = keras.ops.cast(near_orthogonal((64, 64), 0.02), dtype)
-    y = orthogonal.newton_schulz(x)
+    y = function(x)
     assert keras.backend.standardize_dtype(y.dtype) == dtype
     exact = polar_factor(keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")))
     rounding = {"float16": 5e-4, "bfloat16": 4e-3, "float32": 2e-6}[dtype]

@@ -1,0 +1,42 @@
+"""What the README shows is true: its code runs, its tables are what scripts print."""
+
+import json
+import pathlib
+import re
+import runpy
+
+import keras
+import pytest
+
+HERE = pathlib.Path(__file__).parents[1]
+README = (HERE / "README.md").read_text()
+
+
+def test_the_code_runs(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert "depth = 200" in code and "epochs=10" in code
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("= 200", "= 20").replace("epochs=10", "epochs=1"), {})
+    assert (tmp_path / "deep.keras").exists()
+    assert (tmp_path / "deep_saved_model").exists()
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="Keras' ops on JAX round to float32"
+)
+def test_the_table_of_constants(capsys):
+    script = HERE / "examples" / "reproduce" / "bsnn_constants.py"
+    runpy.run_path(str(script), run_name="__main__")
+    assert capsys.readouterr().out in README
+
+
+def test_the_table_of_results():
+    rows = re.findall(r"^\| (\d) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.M)
+    assert len(rows) == 3
+    for seed, *accuracies in rows:
+        file = HERE / "examples" / "results" / f"bsnn-mnist-200x128-seed{seed}.json"
+        record = json.loads(file.read_text())
+        assert record["settings"]["seed"] == int(seed)
+        found = record["result"]["accuracy"]["ours"]
+        assert accuracies == [f"{a:.4f}" for a in found.values()]
+        assert min(found.values()) >= 0.95
