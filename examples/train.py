@@ -107,7 +107,9 @@ def run(model, data, args):
     draw(result, args.out / "signals.png")
     show(result, args)
     record = {**environment(), "settings": vars(args), "result": summary(result)}
-    (args.out / "result.json").write_text(json.dumps(record, indent=1, default=str))
+    (args.out / "result.json").write_text(
+        json.dumps(record, indent=1, default=str) + "\n"
+    )
 
 
 def measure(networks, data):
