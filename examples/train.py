@@ -199,6 +199,9 @@ class SayWhere(keras.callbacks.Callback):
 
 
 def fit(model, data, args):
+    print(
+        f"{args.depth} layers: it may take a minute to trace them before the first step."
+    )
     model.fit(
         data["fit"],
         validation_data=data["validation"],

@@ -20,7 +20,7 @@ def signals(norms, path):
 
     figure = Figure(figsize=(7, 6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
-    titles = ("signal: root mean square", "gradient: norm")
+    titles = ("signal: root mean square", "gradient of the loss: norm")
     for panel, title, field in zip(
         panels, titles, ("forward", "gradient"), strict=True
     ):
@@ -36,7 +36,8 @@ def signals(norms, path):
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     panels[1].set_xlabel("layer", fontsize=12)
-    panels[0].legend(fontsize=11, frameon=False)
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper left", fontsize=12, frameon=False)
     figure.savefig(path, dpi=150)
 
 
