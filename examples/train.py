@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import keras
@@ -23,6 +24,7 @@ from keras_bsnn._record import environment
 from keras_bsnn.layers import OrthogonalDense
 from keras_bsnn.ops import orthogonal
 
+START = time.perf_counter()
 SPLITS = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
 LARGEST_EVALUATION_BATCH = 500
 
@@ -106,7 +108,12 @@ def run(model, data, args):
     result |= {"largest_difference": save_and_reload(model, data["test"], args.out)}
     draw(result, args.out / "signals.png")
     show(result, args)
-    record = {**environment(), "settings": vars(args), "result": summary(result)}
+    record = {
+        **environment(),
+        "settings": vars(args),
+        "seconds": round(time.perf_counter() - START),
+        "result": summary(result),
+    }
     (args.out / "result.json").write_text(
         json.dumps(record, indent=1, default=str) + "\n"
     )
@@ -199,9 +206,7 @@ class SayWhere(keras.callbacks.Callback):
 
 
 def fit(model, data, args):
-    print(
-        f"{args.depth} layers: it may take a minute to trace them before the first step."
-    )
+    print(f"Tracing {args.depth} layers: it may take a minute until the first step.")
     model.fit(
         data["fit"],
         validation_data=data["validation"],
