@@ -27,9 +27,14 @@ DEGREE = 16
 
 def _gauss_lobatto(degree):
     """Nodes on [-1, 1] and weights. The ends are nodes: no kink hides beside them."""
-    polynomial = legendre.Legendre.basis(degree)
-    nodes = np.concatenate([[-1.0], np.sort(polynomial.deriv().roots()), [1.0]])
-    return nodes, 2 / (degree * (degree + 1) * polynomial(nodes) ** 2)
+    # The inner nodes are the zeros of a Jacobi polynomial: eigenvalues of its
+    # symmetric tridiagonal matrix (Golub and Welsch, Math. Comp. 23 (1969) 221).
+    k = np.arange(1, degree - 1)
+    off_diagonal = np.sqrt(k * (k + 2) / ((2 * k + 1) * (2 * k + 3)))
+    inner = np.linalg.eigvalsh(np.diag(off_diagonal, 1) + np.diag(off_diagonal, -1))
+    nodes = np.concatenate([[-1.0], inner, [1.0]])
+    values = legendre.Legendre.basis(degree)(nodes)
+    return nodes, 2 / (degree * (degree + 1) * values**2)
 
 
 NODES, NODE_WEIGHTS = _gauss_lobatto(DEGREE)

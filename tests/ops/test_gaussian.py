@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from keras_bsnn.ops import gaussian
+from keras_bsnn.ops import gaussian, quadrature
 
 IN_FLOAT64 = keras.backend.backend() != "jax"  # Keras' ops on JAX round to float32
 
@@ -122,6 +122,15 @@ def integral(function, kinks):
     half = np.diff(edges)[:, None] / 2
     nodes = (edges[1:] + edges[:-1])[:, None] / 2 + half * x
     return np.sum(half * w * normal_density(nodes) * function(nodes))
+
+
+def test_the_rule_integrates_polynomials_exactly():
+    x, w = quadrature.NODES, quadrature.NODE_WEIGHTS
+    assert x.dtype == w.dtype == np.float64
+    for power in range(32):
+        exact = 2 / (power + 1) if power % 2 == 0 else 0
+        assert abs(np.sum(w * x**power) - exact) < 1e-15 * 8
+    np.testing.assert_allclose(quadrature.DERIVATIVE @ x**7, 7 * x**6, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
