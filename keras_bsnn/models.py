@@ -1,6 +1,7 @@
 """Ready-made networks."""
 
 import keras
+import numpy as np
 
 from keras_bsnn import activations
 from keras_bsnn._public import public
@@ -60,16 +61,16 @@ def bsnn_mlp(
     if not isinstance(depth, int) or depth < 1:
         raise ValueError(f"`depth` must be an integer >= 1. Received: depth={depth!r}")
     activation = _normalized(activation, depth, eta)
-    seeds = keras.random.SeedGenerator(seed)
+    first, last, *seeds = _seeds(seed, depth + 2)
     hidden = [
         OrthogonalDense(
             units,
             activation=activation,
             use_bias=False,
-            kernel_initializer=HaarOrthogonal(seed=seeds),
+            kernel_initializer=HaarOrthogonal(seed=seed),
             kernel_constraint=Orthogonal(retraction),
         )
-        for _ in range(depth)
+        for seed in seeds
     ]
     return keras.Sequential(
         [
@@ -78,16 +79,23 @@ def bsnn_mlp(
             keras.layers.Dense(
                 units,
                 activation=activation,
-                kernel_initializer=keras.initializers.LecunNormal(seeds),
+                kernel_initializer=keras.initializers.LecunNormal(first),
             ),
             *hidden,
             keras.layers.Dense(
                 classes,
                 dtype="float32",
-                kernel_initializer=HaarOrthogonal(seed=seeds),
+                kernel_initializer=HaarOrthogonal(seed=last),
             ),
         ]
     )
+
+
+def _seeds(seed, count):
+    """A seed for each layer: as numbers they differ in a clone of the model, too."""
+    if seed is None:
+        return [None] * count
+    return np.random.SeedSequence(seed).generate_state(count).tolist()
 
 
 def _normalized(activation, depth, eta):

@@ -43,7 +43,7 @@ def test_a_normalized_activation_is_used_as_it_is():
     assert hidden(models.bsnn_mlp(2, 8, own))[0].activation is own
 
 
-def test_no_two_layers_share_weights_and_a_seed_repeats_them():
+def test_a_seed_repeats_the_weights():
     first, second, third = (
         models.bsnn_mlp(4, 8, "gp_relu", input_shape=(8,), seed=seed)
         for seed in (1, 1, 2)
@@ -51,7 +51,15 @@ def test_no_two_layers_share_weights_and_a_seed_repeats_them():
     for a, b, c in zip(*(m.get_weights() for m in (first, second, third)), strict=True):
         np.testing.assert_array_equal(a, b)
         assert a.ndim < 2 or np.abs(a - c).max() > 0.01
-    kernels = [w for w in first.get_weights() if w.shape == (8, 8)]
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("clone", [False, True])
+def test_no_two_layers_share_weights(seed, clone):
+    model = models.bsnn_mlp(4, 8, "gp_relu", input_shape=(8,), seed=seed)
+    model = keras.models.clone_model(model) if clone else model
+    kernels = [w for w in model.get_weights() if w.shape == (8, 8)]
+    assert len(kernels) == 5
     for i, kernel in enumerate(kernels):
         assert all(np.abs(kernel - other).max() > 0.01 for other in kernels[:i])
 

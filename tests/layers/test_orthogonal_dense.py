@@ -62,8 +62,8 @@ def test_assert_orthogonal():
 
 
 def test_it_passes_masks_on():
-    x = keras.layers.Masking()(np.ones((2, 3, 4), "float32"))
-    assert keras.src.backend.get_keras_mask(OrthogonalDense(4)(x)) is not None
+    x, mask = np.ones((2, 3, 4), "float32"), np.array([[True, False, True]] * 2)
+    assert OrthogonalDense(4).compute_mask(x, mask) is mask
 
 
 @pytest.mark.parametrize("units", [0, -1, 2.5, "4", None])
