@@ -31,7 +31,7 @@ class Orthogonal(keras.constraints.Constraint):
 
     The optimizer's step leaves the orthogonal matrices by a little; a retraction
     returns to them. Where the step was so large that the retraction does not arrive
-    (an error above 5e-6), the nearest orthogonal matrix is computed instead.
+    (an error above 5e-6), further steps do, whatever the size.
 
     Args:
         retraction: `"newton_schulz"` (matrix products only, the fastest), `"cayley"`,
