@@ -14,11 +14,6 @@ RETRACTIONS = {**ITERATIVE, "qr": orthogonal.qr}
 @functools.cache
 def _retraction(retraction, steps):
     """The guarded retraction, one function for all layers that use the same."""
-    if not callable(retraction) and retraction not in RETRACTIONS:
-        raise ValueError(
-            f"`retraction` must be one of {sorted(RETRACTIONS)} or a callable. "
-            f"Received: retraction={retraction!r}"
-        )
     function = RETRACTIONS.get(retraction, retraction)
     if retraction in ITERATIVE:
         function = functools.partial(function, steps=steps)
@@ -61,6 +56,11 @@ class Orthogonal(keras.constraints.Constraint):
     """
 
     def __init__(self, retraction="newton_schulz", steps=2):
+        if not callable(retraction) and retraction not in [*RETRACTIONS]:
+            raise ValueError(
+                f"`retraction` must be one of {sorted(RETRACTIONS)} or a callable. "
+                f"Received: retraction={retraction!r}"
+            )
         orthogonal.check_steps(steps)
         self.retraction = retraction
         self.steps = steps

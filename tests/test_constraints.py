@@ -117,7 +117,7 @@ def test_config(constraint):
     np.testing.assert_array_equal(again(w), constraint(w))
 
 
-@pytest.mark.parametrize("retraction", ["svd", None, 3, ""])
+@pytest.mark.parametrize("retraction", ["svd", None, 3, "", ["qr"]])
 def test_unknown_retraction(retraction):
     names = ".*".join(sorted(constraints.RETRACTIONS))
     with pytest.raises(ValueError, match=f"`retraction` must be one of.*{names}"):
