@@ -1,5 +1,7 @@
 """Initializers of orthogonal kernels."""
 
+import random
+
 import keras
 
 from keras_bsnn._public import public
@@ -54,13 +56,10 @@ class HaarOrthogonal(keras.initializers.Initializer):
         *batch, rows, columns = shape
         tall = (*batch, max(rows, columns), min(rows, columns))
         dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
-        q = orthogonal.qr(
-            keras.random.normal(
-                tall,
-                dtype=keras.backend.result_type(dtype, "float32"),
-                seed=self.seed,
-            )
-        )
+        # As Keras does: drawn by Python, which JAX allows also while it traces.
+        seed = random.randrange(2**31) if self.seed is None else self.seed
+        at_least_float32 = keras.backend.result_type(dtype, "float32")
+        q = orthogonal.qr(keras.random.normal(tall, dtype=at_least_float32, seed=seed))
         q = self.gain * (keras.ops.swapaxes(q, -1, -2) if rows < columns else q)
         return keras.ops.cast(q, dtype)
 

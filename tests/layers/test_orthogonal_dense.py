@@ -40,6 +40,17 @@ def test_it_computes_what_dense_computes():
     np.testing.assert_allclose(ours(x), theirs(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_in_a_model_that_fit_builds(jit_compile):
+    model = keras.Sequential([OrthogonalDense(4), OrthogonalDense(4)])
+    model.compile("sgd", "mse", jit_compile=jit_compile)
+    model.fit(np.ones((8, 4), "float32"), np.ones((8, 4), "float32"), verbose=0)
+    kernels = [keras.ops.convert_to_numpy(layer.kernel) for layer in model.layers]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.1
+    for layer in model.layers:
+        layer.assert_orthogonal()
+
+
 def test_impulse_response_is_an_isometry():
     """What the identity becomes is the matrix that the layer applies."""
     for units in (4, 9, 20):
