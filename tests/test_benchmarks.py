@@ -10,18 +10,8 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 def test_constraint(tmp_path, monkeypatch, capsys):
     out = tmp_path / "result.json"
-    small = [
-        "--units",
-        "8",
-        "--depth",
-        "2",
-        "--batch-size",
-        "4",
-        "--rounds",
-        "2",
-        "--out",
-    ]
-    monkeypatch.setattr(sys, "argv", ["constraint.py", *small, str(out)])
+    small = ["--units", "8", "--depth", "2", "--batch-size", "4", "--rounds", "2"]
+    monkeypatch.setattr(sys, "argv", ["constraint.py", *small, "--out", str(out)])
     runpy.run_path(str(BENCHMARKS / "constraint.py"), run_name="__main__")
     record = json.loads(out.read_text())
     assert record["versions"]["keras"] and record["machine"]["cores"]
