@@ -119,8 +119,9 @@ class TestSyntheticExperiment:
     c = E[z phi' phi''], constant as long as q is, and q forgets in 1 / (1 - s) layers:
     a deviation of at most |c| sqrt(L v) / (1 - s) / 2.
 
-    Three deviations are allowed. That is for one sample: the norms of a batch, which
-    are measured, are means over samples and vary less.
+    Four deviations are allowed, for the largest of 200 layers: about one run of a
+    hundred would leave them if all was normal. That is for one sample: the norms of a
+    batch, which are measured, are means over samples and vary no more.
     """
 
     depth, width, samples = 200, 128, 64
@@ -151,9 +152,9 @@ class TestSyntheticExperiment:
         s = gaussian.length_slope(phi)
         # By parts, E[z phi' phi''] = E[(z^2 - 1) phi'^2] / 2.
         c = mean((r.x**2 - 1) * r.derivative**2) / 2
-        forward = 3 * np.sqrt(v / (1 - s**2))
+        forward = 4 * np.sqrt(v / (1 - s**2))
         walk = w + (c / (1 - s)) ** 2 * v
-        backward = 3 * np.sqrt(self.depth * walk) / 2 + self.depth * w / 4
+        backward = 4 * np.sqrt(self.depth * walk) / 2 + self.depth * w / 4
         return forward, backward
 
     @pytest.mark.parametrize("seed", [0, 1])
