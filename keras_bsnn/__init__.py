@@ -2,6 +2,7 @@
 
 from keras_bsnn import (
     activations,
+    callbacks,
     constraints,
     datasets,
     diagnostics,
@@ -17,6 +18,7 @@ from keras_bsnn.version import __version__
 __all__ = [
     "__version__",
     "activations",
+    "callbacks",
     "constraints",
     "datasets",
     "diagnostics",

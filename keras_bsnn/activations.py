@@ -208,6 +208,20 @@ class Gained(_Pointwise):
         return {**super().get_config(), "gain": self.gain}
 
 
+POINTWISE = frozenset(
+    getattr(keras.activations, name)
+    for name in (
+        "elu exponential gelu hard_sigmoid hard_silu hard_tanh leaky_relu linear mish "
+        "relu relu6 selu sigmoid silu soft_shrink softplus softsign tanh tanh_shrink"
+    ).split()
+)
+
+
+def is_pointwise(activation):
+    """Whether it is known to act on each entry alone, unlike a softmax."""
+    return isinstance(activation, _Pointwise) or activation in POINTWISE
+
+
 @public
 def get(identifier):
     """The activation that an identifier stands for.

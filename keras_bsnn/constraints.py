@@ -12,12 +12,20 @@ RETRACTIONS = {**ITERATIVE, "qr": orthogonal.qr}
 
 
 @functools.cache
-def _retraction(retraction, steps):
+def _retraction(retraction, steps, tolerance):
     """The guarded retraction, one function for all layers that use the same."""
     function = RETRACTIONS.get(retraction, retraction)
     if retraction in ITERATIVE:
         function = functools.partial(function, steps=steps)
-    return _backend.traced_once(lambda w: orthogonal.retract(w, function))
+    if tolerance == 0:
+        return _backend.traced_once(lambda w: orthogonal.retract(w, function))
+
+    def where_needed(w):
+        batch = keras.ops.reshape(w, (-1, *w.shape[-2:]))
+        batch = orthogonal.retract_where_needed(batch, function, tolerance)
+        return keras.ops.reshape(batch, w.shape)
+
+    return _backend.traced_once(where_needed)
 
 
 @public
@@ -33,6 +41,12 @@ class Orthogonal(keras.constraints.Constraint):
             `"qr"`, or a callable that maps a tensor `(..., m, n)` in float32 or wider
             to one of the same shape.
         steps: number of steps of the first two, an integer of at least 1.
+        tolerance: an orthogonality error that may remain, less than 1. With 0, every
+            kernel is retracted at each update. Otherwise only those are whose error,
+            as estimated from a few random vectors, is above it: that costs far less
+            where the updates are small, or tangent to the orthogonal matrices
+            (`OrthogonalDense(tangent_gradient=True)`).
+            `keras_bsnn.callbacks.Retract` removes what remains.
 
     Call it with a kernel of shape `(..., m, n)`; leading axes are a batch. Under every
     dtype policy it computes in float32 or wider, and returns the kernel's dtype.
@@ -55,16 +69,24 @@ class Orthogonal(keras.constraints.Constraint):
     True
     """
 
-    def __init__(self, retraction="newton_schulz", steps=2):
+    batched = True  # leading axes are a batch, DepthStack asks for it
+
+    def __init__(self, retraction="newton_schulz", steps=2, tolerance=0.0):
         if not callable(retraction) and retraction not in [*RETRACTIONS]:
             raise ValueError(
                 f"`retraction` must be one of {sorted(RETRACTIONS)} or a callable. "
                 f"Received: retraction={retraction!r}"
             )
         orthogonal.check_steps(steps)
+        if not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1:
+            raise ValueError(
+                "`tolerance` must be a number in [0, 1). "
+                f"Received: tolerance={tolerance!r}"
+            )
         self.retraction = retraction
         self.steps = steps
-        self._retract = _retraction(retraction, steps)
+        self.tolerance = tolerance
+        self._retract = _retraction(retraction, steps, tolerance)
 
     def __call__(self, w):
         w = keras.ops.copy(w)  # the values of a variable, at this point in the graph
@@ -78,9 +100,13 @@ class Orthogonal(keras.constraints.Constraint):
 
     def get_config(self):
         retraction = keras.saving.serialize_keras_object(self.retraction)
-        return {"retraction": retraction, "steps": self.steps}
+        return {
+            "retraction": retraction,
+            "steps": self.steps,
+            "tolerance": self.tolerance,
+        }
 
     @classmethod
     def from_config(cls, config):
         retraction = keras.saving.deserialize_keras_object(config["retraction"])
-        return cls(retraction, config["steps"])
+        return cls(**{**config, "retraction": retraction})

@@ -37,6 +37,8 @@ class HaarOrthogonal(keras.initializers.Initializer):
     True
     """
 
+    batched = True  # leading axes are a batch, DepthStack asks for it
+
     def __init__(self, gain=1.0, seed=None):
         if not isinstance(gain, (int, float)):
             raise ValueError(f"`gain` must be a number. Received: gain={gain!r}")

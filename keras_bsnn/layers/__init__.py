@@ -1,5 +1,6 @@
 """Layers for very deep networks."""
 
+from keras_bsnn.layers.depth_stack import DepthStack
 from keras_bsnn.layers.orthogonal_dense import OrthogonalDense
 
-__all__ = ["OrthogonalDense"]
+__all__ = ["DepthStack", "OrthogonalDense"]

@@ -1,12 +1,14 @@
 """A dense layer whose kernel is orthogonal, and stays so."""
 
 import keras
+from keras import ops
 
 from keras_bsnn import activations
 from keras_bsnn._public import public
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.ops import orthogonal
+from keras_bsnn.ops.dense_rule import DenseRule
 
 
 @public
@@ -28,6 +30,11 @@ class OrthogonalDense(keras.layers.Layer):
             `keras.layers.Dense`.
         kernel_constraint: `"orthogonal"` for `Orthogonal()`, another constraint, or
             `None` to let the kernel go where the optimizer takes it.
+        tangent_gradient: whether the gradient of the kernel is projected to the tangent
+            space of the orthogonal matrices, by one more product of the gradient's size
+            (of a kernel that is not square, two of the kernel's). What it drops, the
+            retraction would have undone; without it, a kernel leaves the orthogonal
+            matrices so slowly that `Orthogonal(tolerance=1e-4)` has little to do.
 
     Input shape: `(batch, ..., inputs)`, floating point. Output shape:
     `(batch, ..., units)`.
@@ -36,8 +43,8 @@ class OrthogonalDense(keras.layers.Layer):
         ValueError: `units` is not a positive integer, an identifier is unknown, or the
             inputs are not of floating point, or are ragged.
 
-    Source: Lu, Gould, Ajanthan, arXiv 2006.12169; the retraction after each step is
-    this package's.
+    Source: Lu, Gould, Ajanthan, arXiv 2006.12169; the retraction after each step and
+    the form of the tangent gradient are this package's.
 
     Example:
 
@@ -59,6 +66,7 @@ class OrthogonalDense(keras.layers.Layer):
         activity_regularizer=None,
         kernel_constraint="orthogonal",
         bias_constraint=None,
+        tangent_gradient=False,
         **kwargs,
     ):
         if not isinstance(units, int) or units < 1:
@@ -82,6 +90,7 @@ class OrthogonalDense(keras.layers.Layer):
             else keras.constraints.get(kernel_constraint)
         )
         self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.tangent_gradient = tangent_gradient
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True
 
@@ -119,10 +128,19 @@ class OrthogonalDense(keras.layers.Layer):
                 "`inputs` must be of floating point: cast and standardize them first. "
                 f"Received: dtype={keras.backend.standardize_dtype(inputs.dtype)}"
             )
-        x = keras.ops.matmul(inputs, self.kernel)
+        product = orthogonal.tangent_matmul if self.tangent_gradient else ops.matmul
+        x = product(inputs, ops.convert_to_tensor(self.kernel))
         if self.use_bias:
-            x = keras.ops.add(x, self.bias)
+            x = ops.add(x, self.bias)
         return self.activation(x)
+
+    def depth_rule(self):
+        """The gradient of a stack of these layers, for `DepthStack`."""
+        if not activations.is_pointwise(self.activation):
+            return None
+        return DenseRule(
+            self.activation, self.use_bias, self.compute_dtype, self.tangent_gradient
+        )
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
@@ -149,4 +167,5 @@ class OrthogonalDense(keras.layers.Layer):
             "activity_regularizer": serialize(self.activity_regularizer),
             "kernel_constraint": serialize(self.kernel_constraint),
             "bias_constraint": serialize(self.bias_constraint),
+            "tangent_gradient": self.tangent_gradient,
         }

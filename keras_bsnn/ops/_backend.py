@@ -62,6 +62,159 @@ def traced_once(function):
     return lambda *tensors: traced()(*tensors)
 
 
+def loop(step, carry, count, dtypes, reverse=False):
+    """`for i in range(count): carry, outputs = step(i, carry)`, compiled once.
+
+    Args:
+        step: callable of an integer tensor and the carry (a tensor or a tuple); it
+            returns the next carry and a sequence of tensors.
+        carry: what the first step receives.
+        count: number of steps.
+        dtypes: of the outputs of a step.
+        reverse: whether `i` falls instead.
+
+    Returns:
+        The last carry, and a list of the outputs, stacked along a first axis by `i`.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        carry, outputs = jax.lax.scan(
+            lambda carry, i: step(i, carry),
+            carry,
+            jax.numpy.arange(count),
+            reverse=reverse,
+        )
+        return carry, list(outputs)
+    if keras.backend.backend() == "tensorflow":
+        return _tensorflow_loop(step, carry, count, dtypes, reverse)
+    collected = [None] * count
+    for i in reversed(range(count)) if reverse else range(count):
+        carry, collected[i] = step(i, carry)
+    return carry, [keras.ops.stack(outputs) for outputs in zip(*collected)]
+
+
+def _tensorflow_loop(step, carry, count, dtypes, reverse):
+    import tensorflow as tf
+
+    def body(turn, carry, arrays):
+        i = count - 1 - turn if reverse else turn
+        carry, outputs = step(i, carry)
+        written = (a.write(i, x) for a, x in zip(arrays, outputs, strict=True))
+        return turn + 1, carry, tuple(written)
+
+    arrays = tuple(tf.TensorArray(dtype, count) for dtype in dtypes)
+    _, carry, arrays = tf.while_loop(
+        lambda turn, *_: turn < count,
+        body,
+        (tf.constant(0), carry, arrays),
+        maximum_iterations=count,  # XLA must know it
+    )
+    return carry, [array.stack() for array in arrays]
+
+
+def with_gradient(function, forward, backward):
+    """A function of tensors whose gradient is given.
+
+    Args:
+        function: callable of tensors, returns a tuple of tensors.
+        forward: the same, but returns `(outputs, residuals)`.
+        backward: callable of the residuals and the gradients of the outputs, returns
+            the gradients of the arguments in a tuple; `None` stands for zero.
+
+    Returns:
+        A callable like `function`. On JAX it can be differentiated again; on TensorFlow
+        that raises `NotImplementedError`. On other backends it is `function`, and the
+        backend differentiates it.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        differentiable = jax.custom_vjp(function)
+        differentiable.defvjp(forward, backward)
+        return differentiable
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        @tf.custom_gradient
+        def differentiable(*arguments):
+            outputs, residuals = forward(*arguments)
+            return outputs, lambda *gradients: _differentiated_once(
+                backward, residuals, gradients
+            )
+
+        return differentiable
+    return function
+
+
+def _differentiated_once(backward, residuals, gradients):
+    """`backward(residuals, gradients)`, with an error where it is differentiated."""
+    import tensorflow as tf
+
+    def refuse(*_):
+        raise NotImplementedError(
+            "A second derivative through a loop over depth is not available on the "
+            "TensorFlow backend. Use the JAX backend, or a keras.Sequential of "
+            "`stack.layer_at(i)`."
+        )
+
+    @tf.custom_gradient
+    def once(*tensors):
+        found.extend(backward(residuals, gradients))
+        return [x for x in found if x is not None], refuse
+
+    found = []  # with None, which a function of tensors must not return
+    results = iter(once(*(g for g in gradients if g is not None)))
+    return tuple(x if x is None else next(results) for x in found)
+
+
+def vjp(function, *arguments):
+    """`function(*arguments)`, and its vector-Jacobian product.
+
+    Args:
+        function: callable of tensors, returning a tuple of tensors.
+        arguments: tensors of floating point.
+
+    Returns:
+        The outputs, and a callable that maps their gradients (a tuple) to the tuple of
+        gradients of the arguments.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.vjp(function, *arguments)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            outputs = function(*arguments)
+        return outputs, lambda gradients: tape.gradient(
+            outputs, arguments, gradients, unconnected_gradients="zero"
+        )
+    raise ValueError(
+        f"Gradients need the TensorFlow or the JAX backend. This is {keras.backend.backend()!r}."
+    )
+
+
+def abstract(function, *specifications):
+    """Traces `function` with tensors that have a shape and a dtype but no values."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.function(function, autograph=False).get_concrete_function(
+            *(tf.TensorSpec(s.shape, s.dtype) for s in specifications)
+        )
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        jax.eval_shape(
+            function, *(jax.ShapeDtypeStruct(s.shape, s.dtype) for s in specifications)
+        )
+    else:
+        function(*(keras.ops.zeros(s.shape, s.dtype) for s in specifications))
+
+
 def gradients(function, arguments):
     """Gradients of a scalar `function(arguments)` with respect to each argument.
 
@@ -72,18 +225,5 @@ def gradients(function, arguments):
     Returns:
         List of tensors, one gradient for each argument.
     """
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            value = function(arguments)
-        return tape.gradient(value, arguments)
-    if backend == "jax":
-        import jax
-
-        return jax.grad(function)(arguments)
-    raise ValueError(
-        f"Gradients need the TensorFlow or the JAX backend. This is {backend!r}."
-    )
+    value, pull = vjp(lambda *tensors: (function([*tensors]),), *arguments)
+    return [*pull((keras.ops.ones_like(value[0]),))]

@@ -8,31 +8,41 @@ float32 or wider and return the dtype they were given.
 import functools
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_bsnn.ops import _backend
 
 MOST_STEPS = 100
 NUDGE = 1e-7
+SLICES = 16
+PROBES = 8
 TOLERANCE = 5e-6  # an error above it is more than rounding in float32
 NEAR = 1e-3  # an error below it falls with each step, unless products are inexact
 
 
 def _on_tall(function):
-    """Presents the matrix to `function` as tall and in float32 or wider."""
+    """Presents the matrix to `function` as tall, and in float32 or wider."""
 
     @functools.wraps(function)
     def wrapped(matrix, *args, **kwargs):
         matrix = ops.convert_to_tensor(matrix)
-        _check_matrix(matrix)
-        wide = matrix.shape[-2] < matrix.shape[-1]
-        tall = ops.swapaxes(matrix, -1, -2) if wide else matrix
         with _backend.exact_matmul():
-            result = function(_at_least_float32(tall), *args, **kwargs)
+            result = function(_tall(matrix), *args, **kwargs)
         result = ops.cast(result, matrix.dtype)
-        return ops.swapaxes(result, -1, -2) if wide else result
+        return ops.swapaxes(result, -1, -2) if _is_wide(matrix) else result
 
     return wrapped
+
+
+def _tall(matrix):
+    _check_matrix(matrix)
+    x = _at_least_float32(matrix)
+    return ops.swapaxes(x, -1, -2) if _is_wide(x) else x
+
+
+def _is_wide(matrix):
+    return matrix.shape[-2] < matrix.shape[-1]
 
 
 def _check_matrix(matrix):
@@ -76,10 +86,7 @@ def orthogonality_error(matrix):
     >>> float(orthogonal.orthogonality_error(2 * np.eye(3)))
     3.0
     """
-    x = _at_least_float32(ops.convert_to_tensor(matrix))
-    _check_matrix(x)
-    if x.shape[-2] < x.shape[-1]:
-        x = ops.swapaxes(x, -1, -2)
+    x = _tall(ops.convert_to_tensor(matrix))
     with _backend.exact_matmul():
         return _gram_error(_gram(x))
 
@@ -230,6 +237,50 @@ def retract(matrix, retraction):
     return ops.cast(result, matrix.dtype)
 
 
+def retract_where_needed(matrix, retraction, tolerance):
+    """`retract`, but only of those matrices of a batch that may need it.
+
+    The error of a matrix is at most the largest norm of a row of `E = W^T W - 1`, and
+    that is estimated from products of `E` with a few random signs, for a fraction of
+    the cost of a retraction. While an estimate is above `tolerance`, the worst
+    matrices, a sixteenth of the batch, are retracted.
+
+    Args:
+        matrix: tensor of shape `(batch, m, n)`.
+        retraction: as in `retract`.
+        tolerance: a positive number.
+
+    Returns:
+        Tensor of the shape and dtype of `matrix`.
+    """
+    size = -(-matrix.shape[0] // SLICES)
+    tolerance = ops.cast(tolerance, keras.backend.result_type(matrix.dtype, "float32"))
+
+    def is_needed(matrix, error):
+        return ops.max(error) > tolerance
+
+    def step(matrix, error):
+        _, worst = ops.top_k(error, size)
+        retracted = retract(ops.take(matrix, worst, axis=0), retraction)
+        indices = worst[:, None]
+        error = ops.scatter_update(error, indices, ops.zeros_like(error[:size]))
+        return ops.scatter_update(matrix, indices, retracted), error
+
+    state = (matrix, _estimated_error(matrix))
+    return ops.while_loop(is_needed, step, state, maximum_iterations=SLICES)[0]
+
+
+def _estimated_error(matrix):
+    """An upper bound of the error of each matrix, up to chance; infinite for NaN."""
+    x = _tall(matrix)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (x.shape[-1], PROBES))
+    probes = ops.convert_to_tensor(signs, dtype=x.dtype)
+    with _backend.exact_matmul():
+        product = ops.matmul(ops.swapaxes(x, -1, -2), ops.matmul(x, probes)) - probes
+    error = ops.sqrt(ops.max(ops.mean(ops.square(product), axis=-1), axis=-1))
+    return ops.where(ops.isfinite(error), error, float("inf"))
+
+
 @_on_tall
 def _converge(x, error):
     """Scaled Newton-Schulz steps while `error`, a scalar, is above the tolerance.
@@ -292,3 +343,74 @@ def project_tangent(matrix, direction):
     product = ops.matmul(ops.swapaxes(matrix, -1, -2), direction)
     symmetric = 0.5 * (product + ops.swapaxes(product, -1, -2))
     return direction - ops.matmul(matrix, symmetric)
+
+
+def tangent_gradient(inputs, outputs, of_inputs, of_outputs):
+    """The gradient of a square orthogonal kernel, projected to its tangent space.
+
+    With `Z = X W`, the gradient `D` of `Z` and `P = D W^T` of `X`, the gradient of `W`
+    is `G = X^T D`, and its projection `(G - W G^T W) / 2 = (X^T D - P^T Z) / 2`: one
+    product of the size of the gradient's own, where `project_tangent` takes two of
+    three matrices as large as the kernel.
+
+    Args:
+        inputs, outputs: `X` and `Z`, of shape `(..., samples, units)`.
+        of_inputs, of_outputs: `P` and `D`, the gradients of these.
+
+    Returns:
+        Tensor of shape `(..., units, units)`.
+
+    Source: this package; the projection is that of `project_tangent`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_bsnn.ops import orthogonal
+    >>> x, d = np.random.randn(2, 5, 3)
+    >>> w = np.eye(3)
+    >>> g = orthogonal.tangent_gradient(x, x @ w, d @ w.T, d)
+    >>> bool(np.allclose(g, orthogonal.project_tangent(w, x.T @ d)))
+    True
+    """
+    left = ops.concatenate([inputs, -of_inputs], axis=-2)
+    right = ops.concatenate([of_outputs, outputs], axis=-2)
+    return 0.5 * ops.matmul(ops.swapaxes(left, -1, -2), right)
+
+
+def tangent_matmul(inputs, kernel):
+    """`inputs @ kernel`, with the gradient of the kernel projected to its tangent space.
+
+    Args:
+        inputs: tensor of shape `(..., m)`.
+        kernel: orthogonal, of shape `(m, n)`.
+
+    Returns:
+        Tensor of shape `(..., n)`.
+
+    Source: this package, see `tangent_gradient`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_bsnn.ops import orthogonal
+    >>> np.asarray(orthogonal.tangent_matmul(np.ones((1, 2)), np.eye(2))).tolist()
+    [[1.0, 1.0]]
+    """
+
+    def function(x, w):
+        return (ops.matmul(x, w),)
+
+    def forward(x, w):
+        z = ops.matmul(x, w)
+        return (z,), (x, w, z)
+
+    def backward(residuals, gradients):
+        x, w, z = residuals
+        of_x = ops.matmul(gradients[0], ops.transpose(w))
+        flat = [ops.reshape(t, (-1, t.shape[-1])) for t in (x, z, of_x, gradients[0])]
+        if w.shape[0] == w.shape[1]:
+            return of_x, tangent_gradient(*flat)
+        return of_x, project_tangent(w, ops.matmul(ops.transpose(flat[0]), flat[3]))
+
+    product = _backend.with_gradient(function, forward, backward)
+    return product(ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel))[0]

@@ -1,0 +1,451 @@
+"""A stack of equal layers as one layer: depth is an axis of its weights."""
+
+import weakref
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_bsnn._public import public
+from keras_bsnn.layers import _per_layer
+from keras_bsnn.ops import _backend, depth_loop
+
+TEMPLATES = weakref.WeakSet()
+IRRELEVANT = {"name", "seed", "build_config", "shared_object_id"}
+
+
+@public
+class DepthStack(keras.layers.Layer):
+    """`depth` layers like `block`, one after the other, each with its own weights.
+
+    A weight of the block of shape `shape` is here one weight of `(depth, *shape)`, and
+    the layers are one loop: the time to compile does not grow with depth. The gradient
+    keeps what entered each layer and nothing else.
+
+    Args:
+        block: a Keras layer, or model, whose output has the shape of its input. It is
+            the pattern of all layers, and in no other stack. A layer must be new, not
+            built; a model is taken without its weights.
+            Any layer will do whose weights come from `add_weight`, and whose `call`
+            takes one tensor (and `training`, `mask`).
+        depth: number of layers, an integer of at least 1.
+        return_sequence: whether to return the output of every layer.
+        checkpoint_every: `k`, a divisor of `depth`, to keep only what enters every k-th
+            layer, and compute the rest again for the gradient: for a third more time,
+            memory falls to that of `depth / k + k` layers. `None` to keep all.
+
+    Input shape: `(batch, ...)`, as the block takes it. Output shape: the same, or
+    `(batch, depth, ...)` with `return_sequence`.
+
+    What the block does to a weight is done to each layer: initializers (with seeds of
+    their own, derived from the block's), constraints, regularizers, moving statistics,
+    random numbers of layers such as `Dropout`, losses. Masks go to every layer.
+
+    Raises:
+        ValueError: an argument is not of the kind above, or the block has no weights,
+            changes the shape, has a variable of an unknown initializer, or changes a
+            variable that is not its own.
+        NotImplementedError: a second derivative is asked for on TensorFlow.
+
+    Source: this package. A loop over layers is known from Haiku's `layer_stack`.
+
+    Example:
+
+    >>> import keras, keras_bsnn
+    >>> stack = keras_bsnn.layers.DepthStack(
+    ...     keras_bsnn.layers.OrthogonalDense(16, "gp_tanh"), depth=1000)
+    >>> stack(keras.random.normal((8, 16))).shape
+    TensorShape([8, 16])
+    >>> [(w.name, w.shape) for w in stack.weights]
+    [('kernel', (1000, 16, 16)), ('bias', (1000, 16))]
+    >>> stack.layer_at(-1).kernel.shape
+    (16, 16)
+    """
+
+    def __init__(
+        self, block, depth, return_sequence=False, checkpoint_every=None, **kwargs
+    ):
+        _check_block(block)
+        _check_depth(depth, checkpoint_every)
+        kwargs.setdefault("dtype", block.dtype_policy)
+        super().__init__(autocast=False, **kwargs)
+        self.depth = depth
+        self.return_sequence = return_sequence
+        self.checkpoint_every = checkpoint_every
+        self.supports_masking = block.supports_masking
+        self._template = _Template(block)
+
+    @property
+    def block(self):
+        """The pattern of the layers; its own weights are not those of any layer."""
+        return self._template.block
+
+    def build(self, input_shape):
+        template = self._template
+        template.build(input_shape)
+        template.stacks = tuple(
+            self._add_stack(variable, initializer)
+            for variable, initializer in template.initializers()
+        )
+
+    def _add_stack(self, variable, initializer):
+        constraint, regularizer = variable.constraint, variable.regularizer
+        is_float = keras.backend.is_float_dtype(variable.dtype)
+        aggregation = "mean" if is_float else "only_first_replica"
+        if variable.trainable or variable.aggregation != "none":
+            aggregation = variable.aggregation
+        return self.add_weight(
+            name=self._template.name_of(variable),
+            shape=(self.depth, *variable.shape),
+            initializer=_per_layer.Initialized(initializer),
+            dtype=variable.dtype,
+            trainable=variable.trainable,
+            constraint=constraint and _per_layer.Constrained(constraint),
+            regularizer=regularizer and _per_layer.Regularized(regularizer),
+            aggregation=aggregation,
+        )
+
+    def call(self, inputs, training=None, mask=None):
+        x = ops.cast(inputs, self.compute_dtype)
+        function = self._template.function(training, mask)
+        effects = self._template.effects(function, x)
+        rule = self._rule(function, effects)
+
+        def run(x, *stacks):
+            return depth_loop.run(
+                rule,
+                x,
+                *self._template.split(stacks),
+                self.depth,
+                self.checkpoint_every,
+                keep=training is not False,
+            )
+
+        stacks = [ops.convert_to_tensor(w) for w in self._template.stacks]
+        run = _backend.traced_once(run) if _backend.is_concrete(x) else run
+        x, others = run(x, *stacks)
+        return self._with_effects(effects, x, others)
+
+    def _rule(self, function, effects):
+        """The block's own rule where it has one that does all that is asked for."""
+        if not (self.return_sequence or effects.loss or effects.updated):
+            own = getattr(self.block, "depth_rule", lambda: None)()
+            if own is not None:
+                return own
+        float_outputs = ["float32"] * effects.loss
+        float_outputs += [self.compute_dtype] * self.return_sequence
+        variables = self._template.constants
+        dtypes = float_outputs + [variables[i].dtype for i in effects.updated]
+
+        def layer(carry, weights, constants):
+            y, losses, updates = function(carry, weights, constants)
+            outputs = [sum(map(_total, losses))] if effects.loss else []
+            outputs += [y] if self.return_sequence else []
+            return y, (*outputs, *(updates[i] for i in effects.updated))
+
+        return depth_loop.Rule(layer, dtypes, len(float_outputs))
+
+    def _with_effects(self, effects, x, others):
+        others = list(others)
+        if effects.loss:
+            self.add_loss(ops.sum(others.pop(0)))
+        if self.return_sequence:
+            x = ops.moveaxis(others.pop(0), 0, 1)
+        _, constants = self._template.split(self._template.stacks)
+        for i, value in zip(effects.updated, others, strict=True):
+            constants[i].assign(value)
+        return x
+
+    def layer_at(self, index):
+        """A standalone copy of one layer, with its weights.
+
+        Args:
+            index: of the layer; -1 is the last.
+
+        Raises:
+            ValueError: the stack is not built.
+            IndexError: there is no such layer.
+        """
+        if not self.built:
+            raise ValueError(f"The stack {self.name!r} is not built: call it first.")
+        if not -self.depth <= index < self.depth:
+            raise IndexError(
+                f"`index` must be in [{-self.depth}, {self.depth}). "
+                f"Received: index={index}"
+            )
+        layer = self._template.new(f"{self.block.name}_{index % self.depth}")
+        for variable, stack in zip(_ordered(layer), self._template.stacks, strict=True):
+            variable.assign(ops.convert_to_tensor(stack)[index])
+        return layer
+
+    @classmethod
+    def from_layers(cls, layers, **kwargs):
+        """A stack with the weights of built layers that are equal but for these.
+
+        Args:
+            layers: sequence of layers of one class and configuration.
+            kwargs: further arguments of the stack.
+
+        Raises:
+            ValueError: the layers are none, not built, or not equal.
+        """
+        layers = list(layers)
+        _check_layers(layers)
+        first = layers[0]
+        stack = cls(_clone(first, first.name), len(layers), **kwargs)
+        stack.build(first.get_build_config()["input_shape"])
+        stack.built = True
+        values = zip(*(_ordered(layer) for layer in layers), strict=True)
+        for variable, of_layers in zip(stack._template.stacks, values, strict=True):
+            variable.assign(np.stack([ops.convert_to_numpy(v) for v in of_layers]))
+        return stack
+
+    def compute_output_shape(self, input_shape):
+        if self.return_sequence:
+            return (input_shape[0], self.depth, *input_shape[1:])
+        return tuple(input_shape)
+
+    def compute_mask(self, inputs, previous_mask):
+        return None if self.return_sequence else previous_mask
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "block": _serialized(self.block),
+            "depth": self.depth,
+            "return_sequence": self.return_sequence,
+            "checkpoint_every": self.checkpoint_every,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        block = keras.saving.deserialize_keras_object(config["block"])
+        return cls(**{**config, "block": block})
+
+
+class Effects(NamedTuple):
+    """What a call of the block does besides returning its output.
+
+    Attributes:
+        loss: whether it adds a loss.
+        updated: indices of the variables, among the constants, that it assigns.
+    """
+
+    loss: bool
+    updated: list
+
+
+class _Template:
+    """The block, out of the sight of Keras, which would track its weights.
+
+    Attributes:
+        block: the layer, from `build` on a clone of the one that was given.
+        weights, constants: its variables, trainable and not.
+        stacks: the variables of the stack, in the same order.
+    """
+
+    def __init__(self, block):
+        TEMPLATES.add(block)
+        self.block = block
+
+    def build(self, input_shape):
+        self.input = keras.KerasTensor(input_shape, self.block.compute_dtype)
+        with _per_layer.recorded_initializers() as self._recorded:
+            self.block = _clone(self.block, self.block.name)
+            outputs = self.block(self.input)
+        if not self.block.variables:
+            raise ValueError(
+                f"`block` must have weights: {self.block.name!r} has none, so that "
+                "all layers are the same."
+            )
+        if getattr(outputs, "shape", None) != self.input.shape:
+            raise ValueError(
+                "`block` must return a tensor of the shape of its input. "
+                f"Received: {self.block.name!r}, which maps {self.input.shape} "
+                f"to {keras.tree.map_structure(lambda x: x.shape, outputs)}"
+            )
+        self.weights, self.constants = _divided(self.block)
+
+    def new(self, name):
+        """Another layer like the block, built."""
+        layer = _clone(self.block, name)
+        layer(self.input)
+        return layer
+
+    def initializers(self):
+        """Pairs of a variable of the block and the initializer of one layer's."""
+        for variable in (*self.weights, *self.constants):
+            yield variable, self._recorded.get(id(variable)) or _initial(variable)
+
+    def name_of(self, variable):
+        """The path of a variable inside the block, as a name."""
+        _, _, path = variable.path.rpartition(f"{self.block.name}/")
+        return path.replace("/", "_")
+
+    def split(self, stacks):
+        """`stacks` as those of the weights, and those of the constants."""
+        return stacks[: len(self.weights)], stacks[len(self.weights) :]
+
+    def function(self, training, mask):
+        """The block as a function of its input and of the values of its variables."""
+        accepted = {"training": training, "mask": mask}
+        names = _call_arguments(self.block)
+        kwargs = {k: v for k, v in accepted.items() if k in names and v is not None}
+        variables = [*self.weights, *self.constants]
+
+        def function(x, weights, constants):
+            values = zip(variables, (*weights, *constants), strict=True)
+            with keras.StatelessScope(values, collect_losses=True) as scope:
+                y = self.block(x, **kwargs)
+            _check_owned(scope, variables)
+            updates = [scope.get_current_value(v) for v in self.constants]
+            return y, scope.losses, updates
+
+        return function
+
+    def effects(self, function, x):
+        """The `Effects` of a function that `self.function` returned."""
+        found = []
+
+        def observe(x, *values):
+            weights, constants = self.split(values)
+            y, losses, updates = function(x, weights, constants)
+            pairs = enumerate(zip(updates, constants, strict=True))
+            updated = [i for i, (new, old) in pairs if new is not old]
+            found.append(Effects(bool(losses), updated))
+            return y
+
+        _backend.abstract(observe, x, *self.weights, *self.constants)
+        return found[-1]
+
+
+def _divided(layer):
+    """The variables of a layer: trainable ones, and others."""
+    weights = [v for v in layer.variables if v.trainable]
+    return weights, [v for v in layer.variables if not v.trainable]
+
+
+def _ordered(layer):
+    weights, constants = _divided(layer)
+    return weights + constants
+
+
+def _clone(layer, name):
+    config = {**layer.get_config(), "name": name}
+    return type(layer).from_config(config)
+
+
+def _serialized(block):
+    """The block as it was before it was built."""
+    config = keras.saving.serialize_keras_object(block)
+    config.pop("build_config", None)
+    return config
+
+
+def _initial(variable):
+    """The initializer of a variable that was not made by `add_weight`."""
+    if variable.name == "seed_generator_state":
+        seed = ops.convert_to_numpy(variable).tolist()
+        return _SeedStates(seed)
+    if variable.trainable:
+        raise ValueError(
+            f"The variable {variable.path!r} of `block` must be made by `add_weight` "
+            "with an initializer: it would have the same value in every layer."
+        )
+    return keras.initializers.Constant(ops.convert_to_numpy(variable))
+
+
+class _SeedStates:
+    """An initializer of the states of random number generators."""
+
+    batched = True
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None):
+        return _per_layer.seed_states(self.seed, shape[0])
+
+
+def _total(loss):
+    return ops.sum(ops.cast(loss, "float32"))
+
+
+def _call_arguments(layer):
+    import inspect
+
+    return inspect.signature(layer.call).parameters
+
+
+def _check_owned(scope, variables):
+    if set(scope.state_mapping) - {id(v) for v in variables}:
+        raise ValueError(
+            "`block` must change no variable but its own: it changed one that a loop "
+            "over depth cannot keep. Random operations need a `seed=` that is a "
+            "keras.random.SeedGenerator of the layer."
+        )
+
+
+def _check_block(block):
+    if not isinstance(block, keras.layers.Layer):
+        raise ValueError(f"`block` must be a Keras layer. Received: block={block!r}")
+    if block in TEMPLATES:
+        raise ValueError(
+            f"`block` must not be shared: {block.name!r} is in another stack already. "
+            "Make a new one for each."
+        )
+    # A model of Keras has its weights from the start, also one that is loaded.
+    if block.built and block.variables and not isinstance(block, keras.Model):
+        raise ValueError(
+            f"`block` must be new: {block.name!r} has weights already, which would be "
+            "ignored. DepthStack.from_layers takes built layers."
+        )
+
+
+def _check_depth(depth, checkpoint_every):
+    if not isinstance(depth, int) or depth < 1:
+        raise ValueError(f"`depth` must be an integer >= 1. Received: depth={depth!r}")
+    if checkpoint_every is None:
+        return
+    if not isinstance(checkpoint_every, int) or not 1 <= checkpoint_every <= depth:
+        raise ValueError(
+            "`checkpoint_every` must be None or an integer from 1 to depth. "
+            f"Received: checkpoint_every={checkpoint_every!r}"
+        )
+    if depth % checkpoint_every:
+        raise ValueError(
+            "`checkpoint_every` must be a divisor of depth. "
+            f"Received: checkpoint_every={checkpoint_every}, depth={depth}"
+        )
+
+
+def _check_layers(layers):
+    if not layers or not all(layer.built for layer in layers):
+        raise ValueError(
+            f"`layers` must be built layers, at least one. Received: {layers}"
+        )
+    expected = _pattern(layers[0])
+    for layer in layers[1:]:
+        if _pattern(layer) != expected:
+            raise ValueError(
+                "`layers` must be equal but for the values of their weights. "
+                f"Received: {layers[0].name!r} and {layer.name!r}"
+            )
+
+
+def _pattern(layer):
+    shapes = [(tuple(v.shape), v.dtype) for v in _ordered(layer)]
+    return type(layer), _without_names(layer.get_config()), shapes
+
+
+def _without_names(config):
+    if isinstance(config, dict):
+        return {
+            key: _without_names(value)
+            for key, value in config.items()
+            if key not in IRRELEVANT
+        }
+    if isinstance(config, (list, tuple)):
+        return [_without_names(value) for value in config]
+    return config
