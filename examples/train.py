@@ -21,7 +21,9 @@ from rich.table import Table
 
 from keras_bsnn import datasets, diagnostics, export, models, plots
 from keras_bsnn._record import environment
-from keras_bsnn.layers import OrthogonalDense
+from keras_bsnn.callbacks import Retract
+from keras_bsnn.constraints import orthogonal_kernels
+from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import orthogonal
 
 START = time.perf_counter()
@@ -55,7 +57,7 @@ def argument_parser():
     add("--batch-size", type=int, default=64)
     add("--learning-rate", type=float, default=3e-3)
     add("--seed", type=int, default=0)
-    add("--jit", action=argparse.BooleanOptionalAction, help="by default, on a GPU")
+    add("--jit", action=argparse.BooleanOptionalAction, default=True, help="use XLA")
     add("--baseline", action=argparse.BooleanOptionalAction, default=True)
     add("--out", type=Path, help="folder of the results")
     add("--resume", action="store_true", help="go on from the last epoch in --out")
@@ -167,10 +169,8 @@ def plain_network(args):
         [
             keras.Input(image_set.shape),
             keras.layers.Flatten(),
-            *(
-                keras.layers.Dense(args.units, activation=activation)
-                for _ in range(args.depth + 1)
-            ),
+            keras.layers.Dense(args.units, activation),
+            DepthStack(keras.layers.Dense(args.units, activation), args.depth),
             keras.layers.Dense(image_set.classes),
         ]
     )
@@ -188,7 +188,7 @@ def compiled(model, data, args):
         optimizer=keras.optimizers.SGD(schedule, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        jit_compile="auto" if args.jit is None else args.jit,
+        jit_compile=args.jit,
     )
     return model
 
@@ -206,7 +206,6 @@ class SayWhere(keras.callbacks.Callback):
 
 
 def fit(model, data, args):
-    print(f"Tracing {args.depth} layers: it may take a minute until the first step.")
     model.fit(
         data["fit"],
         validation_data=data["validation"],
@@ -219,6 +218,7 @@ def fit(model, data, args):
             keras.callbacks.CSVLogger(args.out / "history.csv", append=args.resume),
             keras.callbacks.TerminateOnNaN(),
             SayWhere(),
+            Retract(),
         ],
     )
 
@@ -228,11 +228,8 @@ def accuracy(model, data):
 
 
 def orthogonality_error(model):
-    return max(
-        float(orthogonal.orthogonality_error(layer.kernel))
-        for layer in model.layers
-        if isinstance(layer, OrthogonalDense)
-    )
+    errors = map(orthogonal.orthogonality_error, orthogonal_kernels(model))
+    return max(float(keras.ops.max(error)) for error in errors)
 
 
 def save_and_reload(model, test_data, out):

@@ -208,13 +208,14 @@ class Gained(_Pointwise):
         return {**super().get_config(), "gain": self.gain}
 
 
-POINTWISE = frozenset(
+POINTWISE = {
     getattr(keras.activations, name)
     for name in (
-        "elu exponential gelu hard_sigmoid hard_silu hard_tanh leaky_relu linear mish "
-        "relu relu6 selu sigmoid silu soft_shrink softplus softsign tanh tanh_shrink"
-    ).split()
-)
+        *("elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh"),
+        *("leaky_relu", "linear", "mish", "relu", "relu6", "selu", "sigmoid", "silu"),
+        *("soft_shrink", "softplus", "softsign", "tanh", "tanh_shrink"),
+    )
+}
 
 
 def is_pointwise(activation):

@@ -3,7 +3,7 @@
 import keras
 
 from keras_bsnn._public import public
-from keras_bsnn.constraints import Orthogonal
+from keras_bsnn.constraints import orthogonal_kernels
 from keras_bsnn.ops import _backend, orthogonal
 
 MATRICES_AT_ONCE = 64
@@ -29,11 +29,8 @@ class Retract(keras.callbacks.Callback):
     """
 
     def on_train_end(self, logs=None):
-        for variable in self.model.trainable_variables:
-            constraint = variable.constraint
-            constraint = getattr(constraint, "constraint", constraint)
-            if isinstance(constraint, Orthogonal):
-                _retract(variable)
+        for variable in orthogonal_kernels(self.model):
+            _retract(variable)
 
 
 def _retract(variable):

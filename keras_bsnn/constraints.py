@@ -28,6 +28,14 @@ def _retraction(retraction, steps, tolerance):
     return _backend.traced_once(where_needed)
 
 
+def orthogonal_kernels(model):
+    """The variables of a model, or layer, that `Orthogonal` acts on."""
+    for variable in model.trainable_variables:
+        constraint = variable.constraint
+        if isinstance(getattr(constraint, "constraint", constraint), Orthogonal):
+            yield variable
+
+
 @public
 class Orthogonal(keras.constraints.Constraint):
     """Brings a kernel back to orthogonal after each update of the optimizer.

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_bsnn._public import public
+from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import _backend
 
 
@@ -13,7 +14,7 @@ class SignalNorms(NamedTuple):
     """Per-layer norms, from the input to the output.
 
     Attributes:
-        layers: names of the layers.
+        layers: names of the layers; those in a `DepthStack` each have their own.
         forward: root mean square of the entries of each layer's output.
         gradient: norm of the gradient of the loss with respect to that output.
     """
@@ -57,30 +58,47 @@ def signal_norms(model, x, y):
     outputs = _outputs(model.layers, x)
 
     def loss(probes):
-        return model.compute_loss(y=y, y_pred=_outputs(model.layers, x, probes)[-1])
+        return model.compute_loss(y=y, y_pred=_outputs(model.layers, x, probes)[-1][-1])
 
     gradients = _backend.gradients(loss, [keras.ops.zeros_like(h) for h in outputs])
     measured = [i for i, layer in enumerate(model.layers) if layer.weights]
+    forward = [_norms(outputs[i]) / _root_of_size(outputs[i]) for i in measured]
     return SignalNorms(
-        [model.layers[i].name for i in measured],
-        np.array([_root_mean_square(outputs[i]) for i in measured]),
-        np.array([_norm(gradients[i]) for i in measured]),
+        [name for i in measured for name in _names(model.layers[i])],
+        np.concatenate(forward),
+        np.concatenate([_norms(gradients[i]) for i in measured]),
     )
 
 
 def _outputs(layers, x, probes=None):
-    """Each layer's output; a probe is added to it, so as to be differentiated by."""
+    """The outputs of each layer, `(1, batch, ...)`, or of a stack, `(depth, ...)`.
+
+    A probe is added to each, so as to be differentiated by.
+    """
     outputs = []
     for i, layer in enumerate(layers):
-        x = layer(x, training=False)
-        x = x if probes is None else x + probes[i]
-        outputs.append(x)
+        if isinstance(layer, DepthStack):
+            zeros = keras.ops.zeros((layer.depth, *x.shape), layer.compute_dtype)
+            h = layer.every_output(x, zeros if probes is None else probes[i])
+        else:
+            h = layer(x, training=False)[None]
+            h = h if probes is None else h + probes[i]
+        outputs.append(h)
+        x = h[-1]
     return outputs
 
 
-def _norm(x):
-    return np.linalg.norm(keras.ops.convert_to_numpy(x).astype(np.float64))
+def _names(layer):
+    if isinstance(layer, DepthStack):
+        return [f"{layer.name}/{i}" for i in range(layer.depth)]
+    return [layer.name]
 
 
-def _root_mean_square(x):
-    return _norm(x) / np.sqrt(np.prod(x.shape))
+def _norms(x):
+    """The norm of each slice along the first axis."""
+    x = keras.ops.convert_to_numpy(x).astype(np.float64)
+    return np.linalg.norm(x.reshape(len(x), -1), axis=1)
+
+
+def _root_of_size(x):
+    return np.sqrt(np.prod(x.shape[1:]))

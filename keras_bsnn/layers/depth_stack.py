@@ -1,5 +1,6 @@
 """A stack of equal layers as one layer: depth is an axis of its weights."""
 
+import inspect
 import weakref
 from typing import NamedTuple
 
@@ -57,10 +58,10 @@ class DepthStack(keras.layers.Layer):
     ...     keras_bsnn.layers.OrthogonalDense(16, "gp_tanh"), depth=1000)
     >>> stack(keras.random.normal((8, 16))).shape
     TensorShape([8, 16])
-    >>> [(w.name, w.shape) for w in stack.weights]
+    >>> [(w.name, tuple(w.shape)) for w in stack.weights]
     [('kernel', (1000, 16, 16)), ('bias', (1000, 16))]
-    >>> stack.layer_at(-1).kernel.shape
-    (16, 16)
+    >>> stack.layer_at(-1).units
+    16
     """
 
     def __init__(
@@ -156,6 +157,33 @@ class DepthStack(keras.layers.Layer):
         for i, value in zip(effects.updated, others, strict=True):
             constants[i].assign(value)
         return x
+
+    def every_output(self, inputs, probes):
+        """The output of each layer in evaluation, for diagnostics.
+
+        Args:
+            inputs: as of the layer.
+            probes: tensor of shape `(depth, batch, ...)`, added to these outputs: the
+                gradient with respect to it is that of the outputs.
+
+        Returns:
+            Tensor of shape `(depth, batch, ...)`.
+        """
+        function = self._template.function(training=False, mask=None)
+
+        def layer(carry, weights, constants):
+            y, _, _ = function(carry, weights[1:], constants)
+            return y + weights[0], (y + weights[0],)
+
+        stacks = [ops.convert_to_tensor(w) for w in self._template.stacks]
+        weights, constants = self._template.split(stacks)
+        rule = depth_loop.Rule(layer, [self.compute_dtype], differentiable=1)
+        x = ops.cast(inputs, self.compute_dtype)
+        probes = ops.cast(probes, self.compute_dtype)
+        _, (outputs,) = depth_loop.run(
+            rule, x, [probes, *weights], constants, self.depth
+        )
+        return outputs
 
     def layer_at(self, index):
         """A standalone copy of one layer, with its weights.
@@ -373,8 +401,6 @@ def _total(loss):
 
 
 def _call_arguments(layer):
-    import inspect
-
     return inspect.signature(layer.call).parameters
 
 

@@ -91,7 +91,7 @@ def loop(step, carry, count, dtypes, reverse=False):
     collected = [None] * count
     for i in reversed(range(count)) if reverse else range(count):
         carry, collected[i] = step(i, carry)
-    return carry, [keras.ops.stack(outputs) for outputs in zip(*collected)]
+    return carry, [keras.ops.stack(outputs) for outputs in zip(*collected, strict=True)]
 
 
 def _tensorflow_loop(step, carry, count, dtypes, reverse):
@@ -193,7 +193,8 @@ def vjp(function, *arguments):
             outputs, arguments, gradients, unconnected_gradients="zero"
         )
     raise ValueError(
-        f"Gradients need the TensorFlow or the JAX backend. This is {keras.backend.backend()!r}."
+        "Gradients need the TensorFlow or the JAX backend. "
+        f"This is {keras.backend.backend()!r}."
     )
 
 

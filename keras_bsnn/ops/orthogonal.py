@@ -378,7 +378,7 @@ def tangent_gradient(inputs, outputs, of_inputs, of_outputs):
 
 
 def tangent_matmul(inputs, kernel):
-    """`inputs @ kernel`, with the gradient of the kernel projected to its tangent space.
+    """`inputs @ kernel`, with the kernel's gradient projected to its tangent space.
 
     Args:
         inputs: tensor of shape `(..., m)`.
