@@ -97,7 +97,7 @@ class Orthogonal(keras.constraints.Constraint):
         self._retract = _retraction(retraction, steps, tolerance)
 
     def __call__(self, w):
-        w = keras.ops.copy(w)  # the values of a variable, at this point in the graph
+        w = _backend.read(w)
         finite = keras.ops.all(keras.ops.isfinite(w))
         if _backend.is_concrete(finite) and not finite:
             raise ValueError(

@@ -97,7 +97,7 @@ class Constrained:
     def __call__(self, w):
         if getattr(self.constraint, "batched", False):
             return self.constraint(w)
-        w = keras.ops.copy(w)
+        w = _backend.read(w)
 
         def step(i, carry):
             return carry, (self.constraint(w[i]),)
@@ -113,7 +113,5 @@ class Regularized:
         self.regularizer = regularizer
 
     def __call__(self, w):
-        each = keras.ops.vectorized_map(
-            self.regularizer, keras.ops.convert_to_tensor(w)
-        )
+        each = keras.ops.vectorized_map(self.regularizer, _backend.read(w))
         return keras.ops.sum(each)

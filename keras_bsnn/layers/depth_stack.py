@@ -102,6 +102,7 @@ class DepthStack(keras.layers.Layer):
             initializer=_per_layer.Initialized(initializer),
             dtype=variable.dtype,
             trainable=variable.trainable,
+            autocast=False,  # the block casts what it uses
             constraint=constraint and _per_layer.Constrained(constraint),
             regularizer=regularizer and _per_layer.Regularized(regularizer),
             aggregation=aggregation,
@@ -113,20 +114,21 @@ class DepthStack(keras.layers.Layer):
         effects = self._template.effects(function, x)
         rule = self._rule(function, effects)
 
+        x, others = self._run(rule, x, keep=training is not False)
+        return self._with_effects(effects, x, others)
+
+    def _run(self, rule, x, keep, further=()):
+        """The loop over depth; `further` are weights before those of the block."""
+
         def run(x, *stacks):
+            weights, constants = self._template.split(stacks[len(further) :])
+            weights = [*stacks[: len(further)], *weights]
             return depth_loop.run(
-                rule,
-                x,
-                *self._template.split(stacks),
-                self.depth,
-                self.checkpoint_every,
-                keep=training is not False,
+                rule, x, weights, constants, self.depth, self.checkpoint_every, keep
             )
 
-        stacks = [ops.convert_to_tensor(w) for w in self._template.stacks]
         run = _backend.traced_once(run) if _backend.is_concrete(x) else run
-        x, others = run(x, *stacks)
-        return self._with_effects(effects, x, others)
+        return run(x, *further, *map(_backend.read, self._template.stacks))
 
     def _rule(self, function, effects):
         """The block's own rule where it has one that does all that is asked for."""
@@ -175,15 +177,10 @@ class DepthStack(keras.layers.Layer):
             y, _, _ = function(carry, weights[1:], constants)
             return y + weights[0], (y + weights[0],)
 
-        stacks = [ops.convert_to_tensor(w) for w in self._template.stacks]
-        weights, constants = self._template.split(stacks)
         rule = depth_loop.Rule(layer, [self.compute_dtype], differentiable=1)
         x = ops.cast(inputs, self.compute_dtype)
         probes = ops.cast(probes, self.compute_dtype)
-        _, (outputs,) = depth_loop.run(
-            rule, x, [probes, *weights], constants, self.depth
-        )
-        return outputs
+        return self._run(rule, x, keep=True, further=[probes])[1][0]
 
     def layer_at(self, index):
         """A standalone copy of one layer, with its weights.
@@ -204,7 +201,7 @@ class DepthStack(keras.layers.Layer):
             )
         layer = self._template.new(f"{self.block.name}_{index % self.depth}")
         for variable, stack in zip(_ordered(layer), self._template.stacks, strict=True):
-            variable.assign(ops.convert_to_tensor(stack)[index])
+            variable.assign(_backend.read(stack)[index])
         return layer
 
     @classmethod

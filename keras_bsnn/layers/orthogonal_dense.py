@@ -129,7 +129,7 @@ class OrthogonalDense(keras.layers.Layer):
                 f"Received: dtype={keras.backend.standardize_dtype(inputs.dtype)}"
             )
         product = orthogonal.tangent_matmul if self.tangent_gradient else ops.matmul
-        x = product(inputs, ops.convert_to_tensor(self.kernel))
+        x = product(inputs, self.kernel)
         if self.use_bias:
             x = ops.add(x, self.bias)
         return self.activation(x)

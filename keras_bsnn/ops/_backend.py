@@ -41,6 +41,16 @@ def is_concrete(tensor):
     return True
 
 
+def read(variable):
+    """The values of a variable (or tensor) at this point of the program, not copied."""
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(value)
+    return keras.ops.convert_to_tensor(value)
+
+
 def traced_once(function):
     """Has a function of tensors traced once for each shape, not at each use.
 

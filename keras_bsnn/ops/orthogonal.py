@@ -413,4 +413,4 @@ def tangent_matmul(inputs, kernel):
         return of_x, project_tangent(w, ops.matmul(ops.transpose(flat[0]), flat[3]))
 
     product = _backend.with_gradient(function, forward, backward)
-    return product(ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel))[0]
+    return product(_backend.read(inputs), _backend.read(kernel))[0]
