@@ -31,6 +31,7 @@ setup(
         "plots": plots,
         "jax": jax,
         "gpu": ["tensorflow[and-cuda]>=2.21"],
+        "peers": ["torch>=2.13", "geotorch>=0.4", "pogo-torch>=1.0"],  # of benchmarks
         "test": [
             *datasets,
             *plots,

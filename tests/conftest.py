@@ -9,6 +9,17 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
+def two_devices():
+    """Two logical CPUs, for the tests of replicas."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        pair = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, pair)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def data_folder(tmp_path_factory):
     os.environ["TFDS_DATA_DIR"] = str(tmp_path_factory.mktemp("tfds"))
 

@@ -5,18 +5,118 @@ import pathlib
 import runpy
 import sys
 
+import pytest
+
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
-def test_constraint(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def run(monkeypatch):
+    """Runs a script with arguments, as `python benchmarks/...` does."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def run(script, *arguments):
+        path = str(BENCHMARKS / script)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        runpy.run_path(path, run_name="__main__")
+
+    return run
+
+
+def result(path):
+    record = json.loads(path.read_text())
+    assert record["versions"]["keras"] and record["machine"]["cores"]
+    return record["result"]
+
+
+def test_constraint(tmp_path, run, capsys):
     out = tmp_path / "result.json"
     small = ["--units", "8", "--depth", "2", "--batch-size", "4", "--rounds", "2"]
-    monkeypatch.setattr(sys, "argv", ["constraint.py", *small, "--out", str(out)])
-    runpy.run_path(str(BENCHMARKS / "constraint.py"), run_name="__main__")
-    record = json.loads(out.read_text())
-    assert record["versions"]["keras"] and record["machine"]["cores"]
-    names = [row["retraction"] for row in record["result"]]
+    run("constraint.py", *small, "--out", out)
+    rows = result(out)
+    names = [row["retraction"] for row in rows]
     assert names == ["none", "newton_schulz", "cayley", "qr"]
-    assert record["result"][0]["ratio"] == 1
-    assert all(row["step_milliseconds"] > 0 for row in record["result"])
+    assert rows[0]["ratio"] == 1
+    assert all(row["step_milliseconds"] > 0 for row in rows)
     assert "newton_schulz" in capsys.readouterr().out
+
+
+def test_depth(tmp_path, run):
+    out, plot = tmp_path / "depth.json", tmp_path / "depth.png"
+    names = ["ours, TensorFlow XLA", "ours, TensorFlow"]
+    small = ["--cases", "4,4,5", "--steps", "3", "--repeats", "1"]
+    run("depth.py", *small, "--contenders", *names, "--out", out, "--plot", plot)
+    rows = result(out)
+    assert [row["contender"] for row in rows] == names
+    for row in rows:
+        assert "failed" not in row
+        assert row["needed_memory_bytes"] == 4 * (3 * 4 * 4**2 + 4 * 5 * 4)
+        assert row["first_step_seconds"] > row["step_seconds"] > 0
+        per_layer = row["step_microseconds_per_layer"]
+        assert per_layer == pytest.approx(1e6 * row["step_seconds"] / 4)
+        assert row["spread"] == pytest.approx([per_layer] * 2)
+        assert row["peak_memory_bytes"] > 0
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A result of depth.py, with a contender that failed in one case."""
+    done = {"first_step_seconds": 2.0, "step_seconds": 0.001, "spread": [9.0, 11.0]}
+    done |= {"step_microseconds_per_layer": 10.04, "ratio": 1.0, "memory_ratio": 1.5}
+    failed = {"failed": "more than 900 s"}
+    rows = [
+        {"depth": depth, "units": 16, "batch_size": 5, "contender": name, **row}
+        for depth, name, row in (
+            (100, "one", done),
+            (100, "other", done),
+            (50000, "one", done),
+            (50000, "other", failed),
+        )
+    ]
+    path = tmp_path / "recorded.json"
+    path.write_text(json.dumps({"result": rows}))
+    return path
+
+
+def test_depth_of_a_record(tmp_path, run, recorded):
+    readme, plot = tmp_path / "README.md", tmp_path / "depth.png"
+    begin, end = "<!-- depth.py: begin -->", "<!-- depth.py: end -->"
+    readme.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    for _ in range(2):  # the second time finds the markers again
+        run("depth.py", "--from", recorded, "--readme", readme, "--plot", plot)
+    head, _, *lines = readme.read_text().split(begin)[1].split(end)[0].split("\n")[1:-1]
+    assert "| 100 x 16 | 50,000 x 16 | first step, 100 x 16 |" in head
+    assert lines == [
+        "| one | 10 µs | 10 µs | 2 s | 2 s |",
+        "| other | 10 µs | more than 900 s | 2 s | more than 900 s |",
+    ]
+    assert readme.read_text().startswith("before\n")
+    assert readme.read_text().endswith("\nafter\n")
+    assert plot.exists()
+    readme.write_text("no markers")
+    with pytest.raises(SystemExit, match="must have"):
+        run("depth.py", "--from", recorded, "--readme", readme)
+
+
+def test_a_contender_that_fails(tmp_path, run):
+    out = tmp_path / "depth.json"
+    small = ["--cases", "4,4,5", "--repeats", "2", "--timeout", "0.1"]
+    run("depth.py", *small, "--contenders", "ours, TensorFlow", "--out", out)
+    (row,) = result(out)
+    assert row["failed"] == "more than 0.1 s"
+    assert len(row["runs"]) == 1
+
+
+def test_retraction(tmp_path, run):
+    out = tmp_path / "retraction.json"
+    plain, tolerant = "ours, plain, TensorFlow", "ours, tolerance 5e-5, TensorFlow"
+    small = ["--depth", "3", "--units", "4", "--batch-size", "5", "--rounds", "3"]
+    small += ["--repeats", "1", "--learning-rate", "0.1"]
+    run("retraction.py", *small, "--contenders", plain, tolerant, "--out", out)
+    rows = {row["contender"]: row for row in result(out)}
+    assert rows[plain]["ratio"] == 1
+    assert rows[tolerant]["ratio"] > 0
+    assert rows[plain]["last_error"] > 1e-3
+    assert rows[tolerant]["largest_error"] < 1e-4
+    assert rows[tolerant]["last_error"] <= rows[tolerant]["largest_error"]

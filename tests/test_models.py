@@ -4,8 +4,10 @@ import pytest
 
 from keras_bsnn import diagnostics, models
 from keras_bsnn.activations import DepthShaped, GaussianPoincare
-from keras_bsnn.layers import OrthogonalDense
-from keras_bsnn.ops import gaussian
+from keras_bsnn.callbacks import Retract
+from keras_bsnn.constraints import orthogonal_kernels
+from keras_bsnn.layers import DepthStack, OrthogonalDense
+from keras_bsnn.ops import gaussian, orthogonal
 
 
 def data(samples=32, size=20):
@@ -23,24 +25,50 @@ def compiled(model, jit_compile=False):
 
 
 def hidden(model):
-    return [layer for layer in model.layers if isinstance(layer, OrthogonalDense)]
+    """The orthogonal layers of a model, also those in a stack."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, DepthStack):
+            found += [layer.layer_at(i) for i in range(layer.depth)]
+        elif isinstance(layer, OrthogonalDense):
+            found.append(layer)
+    return found
 
 
-def test_what_it_is_made_of():
-    model = models.bsnn_mlp(depth=12, units=16, input_shape=(4, 4, 1))
+@pytest.mark.parametrize("stacked", [True, False])
+def test_what_it_is_made_of(stacked):
+    model = models.bsnn_mlp(12, 16, input_shape=(4, 4, 1), stacked=stacked)
     assert len(hidden(model)) == 12
+    assert len(model.layers) == (4 if stacked else 15)
     assert model.output_shape == (None, 10)
     activation = hidden(model)[0].activation
     assert isinstance(activation, DepthShaped)
     assert (activation.depth, activation.eta) == (12, 0.5)
-    assert all(layer.activation is activation for layer in hidden(model))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_stack_and_a_sequential_give_the_same_numbers(jit_compile):
+    x, y = data()
+    stacked, sequential = (
+        compiled(models.bsnn_mlp(12, 16, input_shape=(20,), stacked=s), jit_compile)
+        for s in (True, False)
+    )
+    flatten, first, stack, last = stacked.layers
+    layers = [first, *(stack.layer_at(i) for i in range(12)), last]
+    sequential.set_weights([w for layer in layers for w in layer.get_weights()])
+    for _ in range(3):
+        losses = [model.train_on_batch(x, y) for model in (stacked, sequential)]
+        np.testing.assert_allclose(*losses, rtol=1e-5)
+    np.testing.assert_allclose(
+        stacked.predict(x, verbose=0), sequential.predict(x, verbose=0), atol=1e-5
+    )
 
 
 def test_a_normalized_activation_is_used_as_it_is():
     model = models.bsnn_mlp(depth=2, units=8, activation="gp_tanh")
-    assert isinstance(hidden(model)[0].activation, GaussianPoincare)
+    assert isinstance(model.layers[1].activation, GaussianPoincare)
     own = GaussianPoincare("elu")
-    assert hidden(models.bsnn_mlp(2, 8, own))[0].activation is own
+    assert models.bsnn_mlp(2, 8, own).layers[2].block.activation is own
 
 
 def test_a_seed_repeats_the_weights():
@@ -55,31 +83,49 @@ def test_a_seed_repeats_the_weights():
 
 @pytest.mark.parametrize("seed", [None, 1])
 @pytest.mark.parametrize("clone", [False, True])
-def test_no_two_layers_share_weights(seed, clone):
-    model = models.bsnn_mlp(4, 8, "gp_relu", input_shape=(8,), seed=seed)
+@pytest.mark.parametrize("stacked", [True, False])
+def test_no_two_layers_share_weights(seed, clone, stacked):
+    model = models.bsnn_mlp(
+        4, 8, "gp_relu", input_shape=(8,), seed=seed, stacked=stacked
+    )
     model = keras.models.clone_model(model) if clone else model
-    kernels = [w for w in model.get_weights() if w.shape == (8, 8)]
+    weights = [w.reshape(-1, *w.shape[-2:]) for w in model.get_weights() if w.ndim > 1]
+    kernels = [k for w in weights for k in w if k.shape == (8, 8)]
     assert len(kernels) == 5
     for i, kernel in enumerate(kernels):
         assert all(np.abs(kernel - other).max() > 0.01 for other in kernels[:i])
 
 
 def test_a_shallow_network_needs_no_shaping():
-    activation = hidden(models.bsnn_mlp(depth=1, units=8, activation="tanh"))[
-        0
-    ].activation
+    activation = (
+        models.bsnn_mlp(depth=1, units=8, activation="tanh").layers[1].activation
+    )
     assert activation.get_config()["function"]["config"] == "tanh"
     assert type(activation) is GaussianPoincare
+
+
+class Worst(keras.callbacks.Callback):
+    """The largest orthogonality error after any step."""
+
+    error = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        for kernel in orthogonal_kernels(self.model):
+            errors = orthogonal.orthogonality_error(kernel)
+            self.error = max(self.error, float(keras.ops.max(errors)))
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_it_learns_and_is_saved(jit_compile, tmp_path):
     x, y = data()
     model = compiled(models.bsnn_mlp(30, 32, "tanh", input_shape=(20,)), jit_compile)
-    history = model.fit(x, y, epochs=40, verbose=0).history["loss"]
+    worst = Worst()
+    callbacks = [worst, Retract()]
+    history = model.fit(x, y, epochs=40, verbose=0, callbacks=callbacks).history["loss"]
     assert history[-1] < history[0] / 4
+    assert 1e-6 < worst.error < 1e-4
     for layer in hidden(model):
-        layer.assert_orthogonal()
+        layer.assert_orthogonal(1e-6)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(

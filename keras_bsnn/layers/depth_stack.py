@@ -136,14 +136,15 @@ class DepthStack(keras.layers.Layer):
             own = getattr(self.block, "depth_rule", lambda: None)()
             if own is not None:
                 return own
-        float_outputs = ["float32"] * effects.loss
+        loss_dtype = keras.backend.result_type(self.compute_dtype, "float32")
+        float_outputs = [loss_dtype] * effects.loss
         float_outputs += [self.compute_dtype] * self.return_sequence
         variables = self._template.constants
         dtypes = float_outputs + [variables[i].dtype for i in effects.updated]
 
         def layer(carry, weights, constants):
             y, losses, updates = function(carry, weights, constants)
-            outputs = [sum(map(_total, losses))] if effects.loss else []
+            outputs = [_total(losses, loss_dtype)] if effects.loss else []
             outputs += [y] if self.return_sequence else []
             return y, (*outputs, *(updates[i] for i in effects.updated))
 
@@ -265,7 +266,7 @@ class _Template:
     """The block, out of the sight of Keras, which would track its weights.
 
     Attributes:
-        block: the layer, from `build` on a clone of the one that was given.
+        block: the layer, or a clone of a model that had weights.
         weights, constants: its variables, trainable and not.
         stacks: the variables of the stack, in the same order.
     """
@@ -277,7 +278,8 @@ class _Template:
     def build(self, input_shape):
         self.input = keras.KerasTensor(input_shape, self.block.compute_dtype)
         with _per_layer.recorded_initializers() as self._recorded:
-            self.block = _clone(self.block, self.block.name)
+            if self.block.built:
+                self.block = _clone(self.block, self.block.name)
             outputs = self.block(self.input)
         if not self.block.variables:
             raise ValueError(
@@ -314,13 +316,14 @@ class _Template:
 
     def function(self, training, mask):
         """The block as a function of its input and of the values of its variables."""
-        accepted = {"training": training, "mask": mask}
-        names = _call_arguments(self.block)
-        kwargs = {k: v for k, v in accepted.items() if k in names and v is not None}
+        takes_training = "training" in inspect.signature(self.block.call).parameters
+        kwargs = {"training": training} if takes_training else {}
         variables = [*self.weights, *self.constants]
+        masked = _Masked(dtype=self.block.compute_dtype, name="masked")
 
         def function(x, weights, constants):
             values = zip(variables, (*weights, *constants), strict=True)
+            x = x if mask is None else masked(x, mask=mask)
             with keras.StatelessScope(values, collect_losses=True) as scope:
                 y = self.block(x, **kwargs)
             _check_owned(scope, variables)
@@ -343,6 +346,17 @@ class _Template:
 
         _backend.abstract(observe, x, *self.weights, *self.constants)
         return found[-1]
+
+
+class _Masked(keras.layers.Layer):
+    """The identity; Keras attaches the mask that it is called with to the result."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs, mask=None):
+        return inputs
 
 
 def _divided(layer):
@@ -393,12 +407,8 @@ class _SeedStates:
         return _per_layer.seed_states(self.seed, shape[0])
 
 
-def _total(loss):
-    return ops.sum(ops.cast(loss, "float32"))
-
-
-def _call_arguments(layer):
-    return inspect.signature(layer.call).parameters
+def _total(losses, dtype):
+    return sum(ops.sum(ops.cast(loss, dtype)) for loss in losses)
 
 
 def _check_owned(scope, variables):

@@ -206,7 +206,8 @@ def polar(matrix):
     >>> bool(np.allclose(orthogonal.polar(1e30 * np.eye(2)), np.eye(2), atol=1e-5))
     True
     """
-    return _converge(matrix, ops.convert_to_tensor(float("inf")))
+    matrix = ops.convert_to_tensor(matrix)
+    return _converge(matrix, ops.full(matrix.shape[:-2], float("inf")))
 
 
 def retract(matrix, retraction):
@@ -233,7 +234,7 @@ def retract(matrix, retraction):
     error = orthogonality_error(candidate)
     near = error < NEAR
     start = ops.where(near[..., None, None], candidate, x)
-    result = _converge(start, ops.max(ops.where(near, error, float("inf"))))
+    result = _converge(start, ops.where(near, error, float("inf")))
     return ops.cast(result, matrix.dtype)
 
 
@@ -283,27 +284,37 @@ def _estimated_error(matrix):
 
 @_on_tall
 def _converge(x, error):
-    """Scaled Newton-Schulz steps while `error`, a scalar, is above the tolerance.
+    """Scaled Newton-Schulz steps of each matrix whose `error` is above the tolerance.
 
     They end too when the error is small and falls no more: products in TF32, which a
     GPU may take for float32, never come nearer than about 1e-4.
     """
 
-    def is_far(x, error, previous):
+    def is_far(error, previous):
         return (error > TOLERANCE) & ((error > NEAR) | (error < previous / 2))
 
+    def any_is_far(x, error, previous):
+        return ops.any(is_far(error, previous))
+
     def step(x, error, previous):
-        x = ops.where(ops.isinf(error), _normalized(x), x)
-        gram = _gram(x)
-        # The largest row sum bounds the squared norm; below 3 a step converges.
-        bound = ops.max(ops.sum(ops.abs(gram), axis=-1), axis=-1)[..., None, None]
-        shrink = ops.where(bound > 2.9, 1 / bound, ops.ones_like(bound))
-        x = ops.sqrt(shrink) * (1.5 * x - 0.5 * shrink * ops.matmul(x, gram))
-        return x, ops.max(_gram_error(_gram(x))), error
+        # The others stay as they are: a matrix ends alike in a batch and alone.
+        far = is_far(error, previous)
+        stepped = _scaled_step(x, ops.isinf(error)[..., None, None])
+        x = ops.where(far[..., None, None], stepped, x)
+        return x, _gram_error(_gram(x)), ops.where(far, error, 0)
 
     error = ops.cast(error, x.dtype)
     state = (x, error, ops.full_like(error, float("inf")))
-    return ops.while_loop(is_far, step, state, maximum_iterations=MOST_STEPS)[0]
+    return ops.while_loop(any_is_far, step, state, maximum_iterations=MOST_STEPS)[0]
+
+
+def _scaled_step(x, is_new):
+    x = ops.where(is_new, _normalized(x), x)
+    gram = _gram(x)
+    # The largest row sum bounds the squared norm; below 3 a step converges.
+    bound = ops.max(ops.sum(ops.abs(gram), axis=-1), axis=-1)[..., None, None]
+    shrink = ops.where(bound > 2.9, 1 / bound, ops.ones_like(bound))
+    return ops.sqrt(shrink) * (1.5 * x - 0.5 * shrink * ops.matmul(x, gram))
 
 
 def _normalized(x):

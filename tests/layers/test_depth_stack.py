@@ -1,0 +1,530 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from layer_checker import check_layer
+
+from keras_bsnn.activations import DepthShaped
+from keras_bsnn.constraints import Orthogonal
+from keras_bsnn.layers import DepthStack, OrthogonalDense
+from keras_bsnn.ops import _backend, orthogonal
+
+DEPTH, UNITS, BATCH = 5, 6, 8
+
+
+@keras.saving.register_keras_serializable("tests")
+class Gate(keras.layers.Layer):
+    """A user's own layer, with a loss and a state of its own."""
+
+    def build(self, input_shape):
+        self.w = self.add_weight(shape=(input_shape[-1],), name="w", initializer="ones")
+        self.calls = self.add_weight(
+            shape=(), name="calls", initializer="zeros", trainable=False
+        )
+
+    def call(self, x):
+        self.calls.assign(self.calls + 1)
+        self.add_loss(0.1 * ops.mean(ops.square(x * self.w)))
+        return x + ops.tanh(self.w * x)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Attention(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = keras.layers.LayerNormalization()
+        self.attention = keras.layers.MultiHeadAttention(2, 3, dropout=0.2)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        self.norm.build(input_shape)
+        self.attention.build(input_shape, input_shape)
+
+    def call(self, x, training=None, mask=None):
+        h = self.norm(x)
+        mask = None if mask is None else mask[:, None, :]
+        return x + self.attention(h, h, attention_mask=mask, training=training)
+
+
+BLOCKS = {
+    "orthogonal dense": lambda: OrthogonalDense(UNITS, "gp_gelu"),
+    "tangent gradient": lambda: OrthogonalDense(
+        UNITS,
+        "gp_tanh",
+        kernel_constraint=Orthogonal(tolerance=1e-3),
+        tangent_gradient=True,
+    ),
+    "dense": lambda: keras.layers.Dense(
+        UNITS,
+        "softmax",
+        kernel_regularizer="l2",
+        kernel_constraint=keras.constraints.MaxNorm(1.0, axis=0),
+        activity_regularizer="l1",
+    ),
+    "batch normalization": lambda: keras.Sequential(
+        [keras.layers.BatchNormalization(momentum=0.9), keras.layers.Dense(UNITS)]
+    ),
+    "layer normalization": lambda: keras.Sequential(
+        [keras.layers.LayerNormalization(), keras.layers.Dense(UNITS, "relu")]
+    ),
+    "dropout": lambda: keras.Sequential(
+        [keras.layers.Dense(UNITS), keras.layers.Dropout(0.3)]
+    ),
+    "attention": Attention,
+    "own layer": Gate,
+}
+
+
+def sample(name, size=BATCH):
+    shape = (size, 4, UNITS) if name == "attention" else (size, UNITS)
+    rng = np.random.default_rng(0)
+    return rng.normal(size=shape), rng.normal(size=shape)
+
+
+def model_of(layers, x, jit_compile):
+    model = keras.Sequential([keras.Input(x.shape[1:]), *layers])
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(optimizer, "mse", jit_compile=jit_compile)
+    return model
+
+
+def both(block, x, jit_compile=False, **settings):
+    """A model of a stack, and of its layers one by one."""
+    stack = DepthStack(block, DEPTH, **settings)
+    stacked = model_of([stack], x, jit_compile)
+    layers = [stack.layer_at(i) for i in range(DEPTH)]
+    return stack, stacked, layers, model_of(layers, x, jit_compile)
+
+
+def loss_gradients(model, x, y):
+    """Output, loss and gradients, by the variables' names and layers."""
+    weights = model.trainable_variables
+
+    def loss(values):
+        state = zip(weights, values, strict=True)
+        with keras.StatelessScope(state):
+            y_pred = model(x, training=False)
+        return ops.mean(ops.square(y_pred - y))
+
+    return _backend.gradients(loss, [_backend.read(w) for w in weights])
+
+
+def assert_equal_states(stack, layers, atol):
+    again = DepthStack.from_layers(layers)
+    for ours, theirs in zip(stack.weights, again.weights, strict=True):
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs), atol=atol
+        )
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_it_equals_the_sequential_of_its_layers(name, jit_compile):
+    """Predictions, losses, and the state after steps of an optimizer with momentum."""
+    x, y = (a.astype("float32") for a in sample(name))
+    stack, stacked, layers, sequential = both(BLOCKS[name](), x, jit_compile)
+    np.testing.assert_allclose(
+        stacked.predict(x, verbose=0), sequential.predict(x, verbose=0), atol=1e-5
+    )
+    losses = [
+        model.fit(x, y, epochs=2, batch_size=4, shuffle=False, verbose=0)
+        for model in (stacked, sequential)
+    ]
+    np.testing.assert_allclose(*(h.history["loss"] for h in losses), rtol=1e-5)
+    assert_equal_states(stack, layers, atol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX is in float32")
+@pytest.mark.parametrize("name", BLOCKS)
+def test_it_equals_the_sequential_in_float64(name):
+    """Every gradient, and one step of an optimizer, to 1e-10."""
+    with _float64():
+        x, y = sample(name)
+        stack, stacked, layers, sequential = both(BLOCKS[name](), x)
+        ours = loss_gradients(stacked, x, y)
+        theirs = iter(loss_gradients(sequential, x, y))
+        per_layer = [[next(theirs) for _ in ours] for _ in range(DEPTH)]
+        for gradient, expected in zip(ours, zip(*per_layer, strict=True), strict=True):
+            np.testing.assert_allclose(gradient, np.stack(expected), atol=1e-10)
+        for model in (stacked, sequential):
+            model.train_on_batch(x, y)
+        assert_equal_states(stack, layers, atol=1e-10)
+
+
+class _float64:
+    def __enter__(self):
+        self.before = keras.config.floatx(), keras.config.dtype_policy()
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+
+    def __exit__(self, *_):
+        keras.config.set_floatx(self.before[0])
+        keras.config.set_dtype_policy(self.before[1])
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, 5])
+@pytest.mark.parametrize("name", ["orthogonal dense", "batch normalization", "dropout"])
+def test_checkpoints_change_no_number(name, checkpoint_every):
+    x, y = (a.astype("float32") for a in sample(name))
+    stack, stacked, layers, sequential = both(
+        BLOCKS[name](), x, True, checkpoint_every=checkpoint_every
+    )
+    for model in (stacked, sequential):
+        model.fit(x, y, epochs=2, batch_size=4, shuffle=False, verbose=0)
+    assert_equal_states(stack, layers, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["orthogonal dense", "attention"])
+def test_every_output(name):
+    x, _ = (a.astype("float32") for a in sample(name))
+    stack = DepthStack(BLOCKS[name](), DEPTH, return_sequence=True)
+    outputs = stack(x, training=False)
+    assert outputs.shape == stack.compute_output_shape(x.shape)
+    h = x
+    for i in range(DEPTH):
+        h = stack.layer_at(i)(h, training=False)
+        np.testing.assert_allclose(outputs[:, i], h, atol=1e-5)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_every_output_has_its_gradient(jit_compile):
+    x, _ = (a.astype("float32") for a in sample("dense"))
+    block = OrthogonalDense(UNITS, "gp_tanh", kernel_constraint=None)
+    stack = DepthStack(block, DEPTH, return_sequence=True)
+    stacked = model_of([stack], x, jit_compile)
+    layers = [stack.layer_at(i) for i in range(DEPTH)]
+    inputs = h = keras.Input((UNITS,))
+    outputs = [h := layer(h) for layer in layers]
+    functional = keras.Model(inputs, ops.stack(outputs, axis=1))
+    functional.compile(keras.optimizers.SGD(0.1), "mse")
+    y = np.random.default_rng(1).normal(size=(BATCH, DEPTH, UNITS)).astype("float32")
+    stacked.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit_compile)
+    for model in (stacked, functional):
+        model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    assert_equal_states(stack, layers, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"units": UNITS, "activation": "gp_tanh"},
+        {"units": UNITS, "activation": "gp_elu", "tangent_gradient": True},
+    ],
+)
+@pytest.mark.parametrize("checkpoint_every", [None, 2])
+def test_it_is_a_good_layer(block, checkpoint_every, tmp_path):
+    def make(**kwargs):
+        dtype = kwargs.pop("dtype", None)
+        block_of = OrthogonalDense(**block, dtype=dtype)
+        return DepthStack(block_of, 4, checkpoint_every=checkpoint_every, **kwargs)
+
+    check_layer(make, {}, (UNITS,), (UNITS,), tmp_path)
+
+
+@pytest.mark.parametrize("depth", [1, 7, 64, 130])
+def test_gradient_by_chunks_of_any_depth(depth):
+    """The fast rule, against the generic one."""
+    x, y = (a.astype("float32") for a in sample("dense"))
+    activation = DepthShaped("gelu", 200)
+    found = []
+    for function in (activation, lambda x: activation(x)):
+        block = OrthogonalDense(UNITS, function)
+        stack = DepthStack(block, depth)
+        model = model_of([stack], x, False)
+        if found:
+            model.set_weights(found[0][0])
+        gradients = loss_gradients(model, x, y)
+        found.append((model.get_weights(), gradients))
+    for ours, theirs in zip(found[0][1], found[1][1], strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_layers_start_differently():
+    block = keras.Sequential(
+        [keras.layers.Dense(UNITS), OrthogonalDense(UNITS), keras.layers.Dropout(0.5)]
+    )
+    stack = DepthStack(block, 50)
+    stack.build((None, UNITS))
+    for weight in stack.weights:
+        values = ops.convert_to_numpy(weight).astype("float64")
+        if "bias" not in weight.name:
+            assert len(np.unique(values.reshape(50, -1), axis=0)) == 50
+    kernel = ops.convert_to_numpy(stack.weights[0])
+    limit = np.sqrt(6 / (2 * UNITS))
+    assert np.abs(kernel).max() <= limit and np.abs(kernel).max() > 0.95 * limit
+    assert float(ops.max(orthogonal.orthogonality_error(stack.weights[2]))) < 1e-5
+
+
+def test_a_seed_repeats_the_weights():
+    def weights(seed):
+        initializer = keras.initializers.HeNormal(seed)
+        stack = DepthStack(keras.layers.Dense(3, kernel_initializer=initializer), 4)
+        stack.build((None, 3))
+        return stack.get_weights()[0]
+
+    np.testing.assert_array_equal(weights(1), weights(1))
+    assert np.abs(weights(1) - weights(2)).min() > 0
+
+
+def test_an_initializer_of_ones_own():
+    def counting(shape, dtype=None):
+        counting.calls += 1
+        return ops.full(shape, counting.calls, dtype=dtype)
+
+    counting.calls = 0
+    stack = DepthStack(keras.layers.Dense(2, kernel_initializer=counting), 3)
+    stack.build((None, 2))
+    kernel = stack.get_weights()[0]
+    assert kernel[:, 0, 0].tolist() == [2, 3, 4]  # the block had the first
+
+
+def test_dropout_draws_anew_in_each_layer_and_call():
+    block = keras.Sequential(
+        [
+            keras.layers.Dense(
+                400, kernel_initializer="identity", trainable=False, use_bias=False
+            ),
+            keras.layers.Dropout(0.5),
+        ]
+    )
+    stack = DepthStack(block, 3)
+    x = np.ones((2, 400), "float32")
+    kept = [float(np.mean(ops.convert_to_numpy(stack(x, training=True)) > 0))]
+    kept.append(float(np.mean(ops.convert_to_numpy(stack(x, training=True)) > 0)))
+    np.testing.assert_allclose(kept, 1 / 8, atol=0.05)
+    assert kept[0] != kept[1]
+    np.testing.assert_array_equal(stack(x, training=False), x)
+
+
+def test_masks_reach_every_layer():
+    x = np.random.default_rng(0).normal(size=(2, 4, UNITS)).astype("float32")
+    x[:, 2:] = 0
+    stack = DepthStack(Attention(), 3)
+    model = keras.Sequential([keras.Input((4, UNITS)), keras.layers.Masking(), stack])
+    y = model.predict(x, verbose=0)
+    alone = keras.Sequential(
+        [keras.Input((4, UNITS)), keras.layers.Masking()]
+        + [stack.layer_at(i) for i in range(3)]
+    )
+    np.testing.assert_allclose(y, alone.predict(x, verbose=0), atol=1e-5)
+    unmasked = ops.convert_to_numpy(stack(x))
+    assert np.abs(unmasked[:, :2] - y[:, :2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_mixed_precision_keeps_float32_gradients(jit_compile):
+    """Weights and their states stay float32: a step below bfloat16 is not lost."""
+    block = keras.layers.Dense(4, use_bias=False, dtype="mixed_bfloat16")
+    stack = DepthStack(block, 3)
+    x = np.full((2, 4), 1e-3, "float32")
+    model = keras.Sequential([keras.Input((4,)), stack])
+    model.compile(keras.optimizers.SGD(1e-3), "mse", jit_compile=jit_compile)
+    before = model.get_weights()[0]
+    model.fit(x, np.ones((2, 4)), verbose=0)
+    assert {w.dtype for w in stack.weights} == {"float32"}
+    change = np.abs(model.get_weights()[0] - before)
+    assert 0 < np.median(change) < 1e-4
+    assert keras.backend.standardize_dtype(stack(x).dtype) == "bfloat16"
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX can do it")
+def test_a_second_derivative_is_refused():
+    import tensorflow as tf
+
+    stack, x = DepthStack(OrthogonalDense(3), 2), tf.ones((1, 3))
+    with (
+        pytest.raises(NotImplementedError, match="second derivative"),
+        tf.GradientTape() as outer,
+    ):
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            y = stack(x)
+        first = inner.gradient(y, x)
+        outer.gradient(first, x)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="TensorFlow refuses")
+def test_a_second_derivative():
+    import jax
+
+    stack = DepthStack(OrthogonalDense(3, "gp_tanh"), 2)
+    x = np.random.default_rng(0).normal(size=(1, 3)).astype("float32")
+    stack(x)
+    layers = [stack.layer_at(i) for i in range(2)]
+    ours = jax.hessian(lambda x: ops.sum(stack(x)))(x)
+    theirs = jax.hessian(lambda x: ops.sum(layers[1](layers[0](x))))(x)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_ten_thousand_layers_are_saved_and_served(tmp_path):
+    import time
+
+    activation = DepthShaped("gelu", 10_000)
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            DepthStack(OrthogonalDense(8, activation, use_bias=False), 10_000),
+        ]
+    )
+    x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
+    start = time.perf_counter()
+    expected = model.predict(x, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), expected)
+    model.export(tmp_path / "served", verbose=False)
+    assert time.perf_counter() - start < 60
+    import tensorflow as tf
+
+    served = tf.saved_model.load(tmp_path / "served")
+    np.testing.assert_allclose(served.serve(x), expected, atol=1e-4)
+    np.testing.assert_allclose(served.serve(x[:1]), expected[:1], atol=1e-4)
+
+
+def test_configuration():
+    stack = DepthStack(OrthogonalDense(4, "gp_tanh"), 3, checkpoint_every=3, name="s")
+    config = stack.get_config()
+    json.dumps(config)
+    stack(np.ones((1, 4), "float32"))
+    again = DepthStack.from_config(stack.get_config())
+    assert again.get_config() == config
+    assert (again.depth, again.checkpoint_every, again.name) == (3, 3, "s")
+
+
+def test_names_and_summary(capsys):
+    block = keras.Sequential(
+        [
+            keras.layers.BatchNormalization(name="norm"),
+            keras.layers.Dense(4, name="dense"),
+        ]
+    )
+    model = keras.Sequential([keras.Input((4,)), DepthStack(block, 3, name="deep")])
+    assert [w.path for w in model.weights] == [
+        f"sequential_1/deep/{name}".replace("sequential_1", model.layers[0].path[:-5])
+        for name in (
+            "norm_gamma",
+            "norm_beta",
+            "dense_kernel",
+            "dense_bias",
+            "norm_moving_mean",
+            "norm_moving_variance",
+        )
+    ]
+    model.summary()
+    printed = capsys.readouterr().out
+    assert "deep (DepthStack)" in printed and "108" in printed
+
+
+def test_freezing():
+    stack = DepthStack(OrthogonalDense(4), 3)
+    model = model_of([stack], np.ones((1, 4)), False)
+    stack.trainable = False
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    model.fit(np.ones((4, 4)), np.zeros((4, 4)), verbose=0)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Random(keras.layers.Layer):
+    def build(self, input_shape):
+        self.w = self.add_weight(shape=(1,), name="w")
+
+    def call(self, x):
+        return x + keras.random.normal(ops.shape(x)) * self.w
+
+
+class Plain(keras.layers.Layer):
+    def build(self, input_shape):
+        self.w = keras.Variable(np.ones(input_shape[-1]), name="w")
+
+    def call(self, x):
+        return x * self.w
+
+
+def built(units):
+    layer = keras.layers.Dense(units)
+    layer.build((None, units))
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (lambda: keras.layers.Dense(3), "shape of its input"),
+        (lambda: keras.layers.ReLU(), "must have weights"),
+        (lambda: built(4), "has weights already"),
+        (lambda: keras.layers.Dense, "must be a Keras layer"),
+        (lambda: Plain(), "add_weight"),
+        (lambda: Random(), "change no variable but its own"),
+    ],
+)
+def test_blocks_that_cannot_be_stacked(block, message):
+    with pytest.raises(ValueError, match=message):
+        DepthStack(block(), 2)(np.ones((2, 4), "float32"))
+
+
+def test_a_shared_block():
+    block = keras.layers.Dense(3)
+    DepthStack(block, 2)
+    with pytest.raises(ValueError, match="must not be shared"):
+        DepthStack(block, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 0}, "`depth`"),
+        ({"depth": 2.0}, "`depth`"),
+        ({"checkpoint_every": 0}, "`checkpoint_every`"),
+        ({"checkpoint_every": 3}, "divisor"),
+        ({"checkpoint_every": 8}, "`checkpoint_every`"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DepthStack(keras.layers.Dense(3), **{"depth": 4, **arguments})
+
+
+def test_layers_that_are_not_there():
+    stack = DepthStack(keras.layers.Dense(3), 2)
+    with pytest.raises(ValueError, match="not built"):
+        stack.layer_at(0)
+    stack.build((None, 3))
+    for index in (2, -3):
+        with pytest.raises(IndexError, match="`index`"):
+            stack.layer_at(index)
+
+
+def test_layers_that_are_not_equal():
+    tanh = keras.layers.Dense(3, "tanh")
+    tanh.build((None, 3))
+    with pytest.raises(ValueError, match="equal"):
+        DepthStack.from_layers([built(3), tanh])
+    with pytest.raises(ValueError, match="built layers"):
+        DepthStack.from_layers([])
+    with pytest.raises(ValueError, match="built layers"):
+        DepthStack.from_layers([keras.layers.Dense(3)])
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="of TensorFlow")
+def test_replicas_keep_one_moving_mean():
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        pytest.fail("conftest.py makes two logical CPUs")
+    strategy = tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    x[4:] += 10
+    with strategy.scope():
+        block = keras.layers.BatchNormalization(momentum=0.0)
+        stack = DepthStack(block, 2)
+        model = keras.Sequential([keras.Input((4,)), stack])
+        model.compile("sgd", "mse", jit_compile=False)
+    model.fit(x, x, batch_size=8, shuffle=False, verbose=0)
+    found = stack.get_weights()[2][0]
+    np.testing.assert_allclose(found, x.mean(0), atol=1e-4)
