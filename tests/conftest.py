@@ -8,15 +8,12 @@ import keras
 import pytest
 
 
-@pytest.fixture(scope="session", autouse=True)
-def two_devices():
-    """Two logical CPUs, for the tests of replicas."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+if keras.backend.backend() == "tensorflow":  # two logical CPUs, to test replicas
+    import tensorflow as tf
 
-        (cpu,) = tf.config.list_physical_devices("CPU")
-        pair = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpu, pair)
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    pair = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, pair)
 
 
 @pytest.fixture(scope="session", autouse=True)

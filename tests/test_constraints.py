@@ -128,3 +128,28 @@ def test_unknown_retraction(retraction):
 def test_bad_steps(steps):
     with pytest.raises(ValueError, match="`steps`"):
         Orthogonal(steps=steps)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_tolerance_is_kept_at_any_time(optimizer, jit_compile):
+    """After every step, at small and at large rates, and with less work to do."""
+    x, y = keras.random.normal((60, 12)), keras.random.normal((60, 5))
+    for rate in (1e-4, 1e-2, 1.0):
+        model = network(
+            kernel_constraint=Orthogonal(steps=1, tolerance=5e-5), tangent_gradient=True
+        )
+        model.compile(OPTIMIZERS[optimizer](rate), "mse", jit_compile=jit_compile)
+        found = []
+        step = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs, m=model, f=found: f.append(errors(m))
+        )
+        model.fit(x, y, batch_size=6, epochs=2, verbose=0, callbacks=[step])
+        assert len(found) == 20
+        assert np.max(found) < 1e-4
+
+
+@pytest.mark.parametrize("tolerance", [-1e-3, 1, "small"])
+def test_bad_tolerances(tolerance):
+    with pytest.raises(ValueError, match="`tolerance`"):
+        Orthogonal(tolerance=tolerance)

@@ -53,7 +53,7 @@ def test_a_stack_and_a_sequential_give_the_same_numbers(jit_compile):
         compiled(models.bsnn_mlp(12, 16, input_shape=(20,), stacked=s), jit_compile)
         for s in (True, False)
     )
-    flatten, first, stack, last = stacked.layers
+    _, first, stack, last = stacked.layers
     layers = [first, *(stack.layer_at(i) for i in range(12)), last]
     sequential.set_weights([w for layer in layers for w in layer.get_weights()])
     for _ in range(3):

@@ -109,31 +109,42 @@ class DepthStack(keras.layers.Layer):
         )
 
     def call(self, inputs, training=None, mask=None):
+        masks = [] if mask is None else [mask]
+        x, others = self._run(inputs, masks, training)
+        return self._with_effects(self._template.effects[training], x, others)
+
+    def _run(self, inputs, masks, training, probes=()):
+        """The loop over depth, traced once if it is called outside of a graph."""
+
+        def run(x, *tensors):
+            tensors = iter(tensors)
+            masks_, probes_ = ([next(tensors) for _ in x] for x in (masks, probes))
+            return self._loop(x, masks_, training, probes_, list(tensors))
+
         x = ops.cast(inputs, self.compute_dtype)
-        function = self._template.function(training, mask)
-        effects = self._template.effects(function, x)
-        rule = self._rule(function, effects)
+        if _backend.is_concrete(x):
+            key = (training, len(masks), len(probes))
+            run = self._template.traced.setdefault(key, _backend.traced_once(run))
+        return run(x, *masks, *probes, *map(_backend.read, self._template.stacks))
 
-        x, others = self._run(rule, x, keep=training is not False)
-        return self._with_effects(effects, x, others)
-
-    def _run(self, rule, x, keep, further=()):
-        """The loop over depth; `further` are weights before those of the block."""
-
-        def run(x, *stacks):
-            weights, constants = self._template.split(stacks[len(further) :])
-            weights = [*stacks[: len(further)], *weights]
-            return depth_loop.run(
-                rule, x, weights, constants, self.depth, self.checkpoint_every, keep
-            )
-
-        run = _backend.traced_once(run) if _backend.is_concrete(x) else run
-        return run(x, *further, *map(_backend.read, self._template.stacks))
+    def _loop(self, x, masks, training, probes, stacks):
+        weights, constants = self._template.split(stacks)
+        function = self._template.function(training, masks)
+        effects = self._template.find_effects(function, x, training)
+        return depth_loop.run(
+            self._probed_rule(function) if probes else self._rule(function, effects),
+            x,
+            [*probes, *weights],
+            constants,
+            self.depth,
+            self.checkpoint_every,
+            keep=training is not False,
+        )
 
     def _rule(self, function, effects):
         """The block's own rule where it has one that does all that is asked for."""
         if not (self.return_sequence or effects.loss or effects.updated):
-            own = getattr(self.block, "depth_rule", lambda: None)()
+            own = self._template.own_rule()
             if own is not None:
                 return own
         loss_dtype = keras.backend.result_type(self.compute_dtype, "float32")
@@ -149,6 +160,16 @@ class DepthStack(keras.layers.Layer):
             return y, (*outputs, *(updates[i] for i in effects.updated))
 
         return depth_loop.Rule(layer, dtypes, len(float_outputs))
+
+    def _probed_rule(self, function):
+        """Adds the first weight to the output, and gives every output."""
+
+        def layer(carry, weights, constants):
+            probe, *weights = weights
+            y = function(carry, weights, constants)[0] + probe
+            return y, (y,)
+
+        return depth_loop.Rule(layer, [self.compute_dtype], differentiable=1)
 
     def _with_effects(self, effects, x, others):
         others = list(others)
@@ -172,16 +193,8 @@ class DepthStack(keras.layers.Layer):
         Returns:
             Tensor of shape `(depth, batch, ...)`.
         """
-        function = self._template.function(training=False, mask=None)
-
-        def layer(carry, weights, constants):
-            y, _, _ = function(carry, weights[1:], constants)
-            return y + weights[0], (y + weights[0],)
-
-        rule = depth_loop.Rule(layer, [self.compute_dtype], differentiable=1)
-        x = ops.cast(inputs, self.compute_dtype)
-        probes = ops.cast(probes, self.compute_dtype)
-        return self._run(rule, x, keep=True, further=[probes])[1][0]
+        probes = [ops.cast(probes, self.compute_dtype)]
+        return self._run(inputs, [], training=False, probes=probes)[1][0]
 
     def layer_at(self, index):
         """A standalone copy of one layer, with its weights.
@@ -269,11 +282,15 @@ class _Template:
         block: the layer, or a clone of a model that had weights.
         weights, constants: its variables, trainable and not.
         stacks: the variables of the stack, in the same order.
+        effects: the `Effects` of a call, by the value of `training`.
+        traced: the loops that were traced.
     """
 
     def __init__(self, block):
         TEMPLATES.add(block)
         self.block = block
+        self.effects = {}
+        self.traced = {}
 
     def build(self, input_shape):
         self.input = keras.KerasTensor(input_shape, self.block.compute_dtype)
@@ -314,7 +331,15 @@ class _Template:
         """`stacks` as those of the weights, and those of the constants."""
         return stacks[: len(self.weights)], stacks[len(self.weights) :]
 
-    def function(self, training, mask):
+    def own_rule(self):
+        """The rule that the block offers, if it is one for what the block does."""
+        if not hasattr(self.block, "depth_rule") or self.constants:
+            return None
+        # A subclass that has its own `call` must have its own rule.
+        owners = [_owner(self.block, name) for name in ("depth_rule", "call")]
+        return self.block.depth_rule() if issubclass(*owners) else None
+
+    def function(self, training, masks):
         """The block as a function of its input and of the values of its variables."""
         takes_training = "training" in inspect.signature(self.block.call).parameters
         kwargs = {"training": training} if takes_training else {}
@@ -323,7 +348,7 @@ class _Template:
 
         def function(x, weights, constants):
             values = zip(variables, (*weights, *constants), strict=True)
-            x = x if mask is None else masked(x, mask=mask)
+            x = masked(x, mask=masks[0]) if masks else x
             with keras.StatelessScope(values, collect_losses=True) as scope:
                 y = self.block(x, **kwargs)
             _check_owned(scope, variables)
@@ -332,20 +357,19 @@ class _Template:
 
         return function
 
-    def effects(self, function, x):
+    def find_effects(self, function, x, training):
         """The `Effects` of a function that `self.function` returned."""
-        found = []
 
         def observe(x, *values):
             weights, constants = self.split(values)
             y, losses, updates = function(x, weights, constants)
             pairs = enumerate(zip(updates, constants, strict=True))
             updated = [i for i, (new, old) in pairs if new is not old]
-            found.append(Effects(bool(losses), updated))
+            self.effects[training] = Effects(bool(losses), updated)
             return y
 
         _backend.abstract(observe, x, *self.weights, *self.constants)
-        return found[-1]
+        return self.effects[training]
 
 
 class _Masked(keras.layers.Layer):
@@ -357,6 +381,11 @@ class _Masked(keras.layers.Layer):
 
     def call(self, inputs, mask=None):
         return inputs
+
+
+def _owner(layer, name):
+    """The class that defines an attribute of a layer."""
+    return next(c for c in type(layer).__mro__ if name in vars(c))
 
 
 def _divided(layer):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from keras_bsnn.ops import orthogonal
+from keras_bsnn.ops import _backend, orthogonal
 
 SHAPES = [(8, 8), (20, 6), (6, 20), (3, 9, 5)]
 TO_POLAR = [orthogonal.newton_schulz, orthogonal.cayley, orthogonal.polar]
@@ -209,3 +209,91 @@ def test_bad_steps(function, steps):
 def test_a_vector_is_no_matrix(function):
     with pytest.raises(ValueError, match=r"shape \(..., m, n\).*\(3,\)"):
         function(np.zeros(3, "float32"))
+
+
+class TestTangentGradient:
+    @pytest.mark.parametrize("shape", [(5, 5), (7, 4), (4, 7)])
+    def test_it_is_the_projected_gradient(self, shape):
+        rng = np.random.default_rng(0)
+        kernel = keras.ops.convert_to_tensor(orthogonal.qr(rng.normal(size=shape)))
+        kernel = keras.ops.cast(kernel, "float32")
+        x = keras.ops.convert_to_tensor(
+            rng.normal(size=(3, 2, shape[0])).astype("float32")
+        )
+        target = rng.normal(size=(3, 2, shape[1])).astype("float32")
+
+        def loss(product):
+            return lambda values: keras.ops.sum(target * product(*values) ** 3)
+
+        plain = _backend.gradients(loss(keras.ops.matmul), [x, kernel])
+        ours = _backend.gradients(loss(orthogonal.tangent_matmul), [x, kernel])
+        np.testing.assert_allclose(ours[0], plain[0], rtol=1e-4, atol=1e-4)
+        expected = orthogonal.project_tangent(kernel, plain[1])
+        np.testing.assert_allclose(ours[1], expected, rtol=1e-4, atol=1e-4)
+        assert np.abs(np.asarray(plain[1]) - np.asarray(expected)).max() > 0.1
+
+
+class TestRetractWhereNeeded:
+    def batch(self, errors, shape=(6, 6)):
+        """Orthogonal matrices, each scaled so as to have a given error."""
+        rng = np.random.default_rng(0)
+        matrices = [
+            np.sqrt(1 + error) * np.asarray(orthogonal.qr(rng.normal(size=shape)))
+            for error in errors
+        ]
+        return np.stack(matrices).astype("float32")
+
+    @pytest.mark.parametrize("shape", [(6, 6), (8, 5), (5, 8)])
+    @pytest.mark.parametrize("tolerance", [1e-5, 1e-3])
+    def test_only_those_above_the_tolerance(self, shape, tolerance):
+        errors = np.array([0, 5e-6, 2e-4, 5e-4, 2e-3, 0.5, 0] * 6)
+        before = self.batch(errors, shape)
+        after = np.asarray(
+            orthogonal.retract_where_needed(before, orthogonal.newton_schulz, tolerance)
+        )
+        needed = errors > tolerance
+        for i in np.flatnonzero(~needed & (errors < tolerance / 3)):
+            np.testing.assert_array_equal(after[i], before[i])
+        found = np.asarray(orthogonal.orthogonality_error(after))
+        assert found[needed].max() < 1e-5
+        assert found.max() < tolerance
+
+    def test_the_estimate_is_a_bound(self):
+        """For errors of many patterns: one entry, a row, low rank, all entries."""
+        rng = np.random.default_rng(0)
+        n, bounds = 30, []
+        for _ in range(300):
+            u = rng.normal(size=(n, 1)) * (rng.random((n, 1)) < rng.random())
+            dense = rng.normal(size=(n, n)) * (rng.random((n, n)) < rng.random())
+            direction = u @ u.T if rng.random() < 0.5 else dense + dense.T
+            direction /= np.abs(direction).max() + 1e-30
+            matrix = np.asarray(orthogonal.qr(rng.normal(size=(n, n))))
+            matrix = matrix @ (np.eye(n) + 1e-2 * direction)
+            exact = float(orthogonal.orthogonality_error(matrix))
+            estimate = orthogonal._estimated_error(matrix.astype("float32")[None])
+            bounds.append(float(estimate[0]) / exact if exact > 1e-5 else 1.0)
+        assert min(bounds) > 0.6  # by chance: twice the tolerance is never exceeded
+        assert np.mean(np.array(bounds) < 1) < 0.2
+
+    def test_what_is_not_finite(self):
+        before = self.batch([0.0, 0.0, 0.0])
+        before[1, 0, 0] = np.nan
+        after = np.asarray(
+            orthogonal.retract_where_needed(before, orthogonal.newton_schulz, 1e-4)
+        )
+        np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+        assert float(orthogonal.orthogonality_error(after[1])) < 1e-5
+
+
+def test_a_matrix_ends_alike_in_a_batch_and_alone():
+    rng = np.random.default_rng(0)
+    batch = rng.normal(size=(4, 5, 5)).astype("float32") * [
+        [[1e-3]],
+        [[1]],
+        [[9]],
+        [[3]],
+    ]
+    batch[3] = np.eye(5)
+    together = np.asarray(orthogonal.polar(batch))
+    for matrix, expected in zip(batch, together, strict=True):
+        np.testing.assert_allclose(orthogonal.polar(matrix), expected, atol=1e-6)
