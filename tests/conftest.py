@@ -7,7 +7,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 
-
 if keras.backend.backend() == "tensorflow":  # two logical CPUs, to test replicas
     import tensorflow as tf
 
