@@ -2,7 +2,9 @@
 
 The script starts itself again with `--worker NAME` for each contender, with the
 variable KERAS_BACKEND set, so that one contender's compiled code, threads and memory
-are not another's. The worker prints one line of JSON.
+are not another's. The worker prints one line of JSON. Nothing else may run beside it:
+PyTorch's threads spin while they wait, and lose a hundredfold where others want the
+same cores.
 """
 
 import contextlib
@@ -81,9 +83,6 @@ def interleaved(script, jobs, repeats, timeout):
 
 def _reported(command, backend, timeout):
     environment = {
-        # Threads that spin while they wait slow PyTorch a hundredfold where other
-        # processes want the same cores.
-        "OMP_WAIT_POLICY": "passive",
         **os.environ,
         "KERAS_BACKEND": backend,
         "TF_CPP_MIN_LOG_LEVEL": "3",
