@@ -40,3 +40,12 @@ def test_the_table_of_results():
         found = record["result"]["accuracy"]["ours"]
         assert accuracies == [f"{a:.4f}" for a in found.values()]
         assert min(found.values()) >= 0.95
+
+
+def test_ten_thousand_layers():
+    file = HERE / "examples" / "results" / "bsnn-mnist-10000x32-seed0.json"
+    record = json.loads(file.read_text())
+    assert record["settings"]["depth"] == 10_000
+    assert record["seconds"] < 30 * 60
+    accuracy = record["result"]["accuracy"]["ours"]["test"]
+    assert accuracy >= 0.9 and f"reach {accuracy:.4f} on the test" in README
