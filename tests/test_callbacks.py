@@ -37,13 +37,9 @@ def test_kernels_are_exact_at_the_end(jit_compile):
     y = rng.normal(size=(32, 3)).astype("float32")
     model.fit(x, y, epochs=3, verbose=0)
     assert 1e-5 < largest_error(model) < 0.1
-    predicted = model.predict(x, verbose=0)
-    others = [w.copy() for w in model.layers[-1].get_weights()]
-    model.fit(x, y, verbose=0, callbacks=[Retract()], steps_per_epoch=1)
-    assert largest_error(model) < 1e-6
+    model.fit(x, y, verbose=0, callbacks=[Retract()])
     assert len(list(orthogonal_kernels(model))) == 2
-    assert np.abs(model.predict(x, verbose=0) - predicted).max() < 1
-    assert np.abs(others[0] - model.layers[-1].get_weights()[0]).max() < 0.1
+    assert largest_error(model) < 1e-6
 
 
 def test_any_matrix_becomes_the_nearest_orthogonal_one():

@@ -49,3 +49,23 @@ def test_ten_thousand_layers():
     assert record["seconds"] < 30 * 60
     accuracy = record["result"]["accuracy"]["ours"]["test"]
     assert accuracy >= 0.9 and f"reach {accuracy:.4f} on the test" in README
+
+
+def test_the_table_of_retractions():
+    file = HERE / "benchmarks" / "results" / "retraction.json"
+    rows = json.loads(file.read_text())["result"]
+    for row in rows:
+        if "step_seconds" in row:
+            numbers = f"{row['step_seconds']:.2f} s | {row['ratio']:.2f}"
+            numbers += f" | {row['largest_error']:.0e}"
+            assert f"| {row['contender']} | {numbers} |" in README
+
+
+def test_the_table_of_depths():
+    """It is what the script makes of its results, and the script itself is tested."""
+    rows = json.loads((HERE / "benchmarks/results/depth.json").read_text())["result"]
+    for row in rows:
+        step = f"{float(format(row['step_microseconds_per_layer'], '.3g')):,.10g} µs"
+        assert re.search(
+            rf"^\| {re.escape(row['contender'])} \|.* {step} ", README, re.M
+        )
