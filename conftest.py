@@ -7,6 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 
+from keras_bsnn import datasets
+
 if keras.backend.backend() == "tensorflow":  # two logical CPUs, to test replicas
     import tensorflow as tf
 
@@ -17,7 +19,9 @@ if keras.backend.backend() == "tensorflow":  # two logical CPUs, to test replica
 
 @pytest.fixture(scope="session", autouse=True)
 def data_folder(tmp_path_factory):
+    """A new folder with digits in it: an example must not print that it makes them."""
     os.environ["TFDS_DATA_DIR"] = str(tmp_path_factory.mktemp("tfds"))
+    datasets.load("digits", "train", 32)
 
 
 @pytest.fixture(autouse=True)
