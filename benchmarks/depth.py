@@ -436,7 +436,7 @@ def plot(rows, path):
     figure.legend(
         *handles, loc="outside upper left", ncols=3, fontsize=11, frameon=False
     )
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=110)
 
 
 def draw(panel, i, name, points):
