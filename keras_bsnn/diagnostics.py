@@ -55,6 +55,8 @@ def signal_norms(model, x, y):
             f"Received: {model!r}"
         )
     x, y = keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)
+    if not model.built:
+        model.build(x.shape)
     outputs = _outputs(model.layers, x)
 
     def loss(probes):

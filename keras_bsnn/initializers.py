@@ -3,9 +3,12 @@
 import random
 
 import keras
+import numpy as np
 
 from keras_bsnn._public import public
 from keras_bsnn.ops import orthogonal
+
+LARGEST_PIECE = 2**23  # entries
 
 
 @public
@@ -61,8 +64,10 @@ class HaarOrthogonal(keras.initializers.Initializer):
         # As Keras does: drawn by Python, which JAX allows also while it traces.
         seed = random.randrange(2**31) if self.seed is None else self.seed
         at_least_float32 = keras.backend.result_type(dtype, "float32")
-        q = orthogonal.qr(keras.random.normal(tall, dtype=at_least_float32, seed=seed))
-        q = self.gain * (keras.ops.swapaxes(q, -1, -2) if rows < columns else q)
+        normal = keras.random.normal(tall, dtype=at_least_float32, seed=seed)
+        q = _in_pieces(orthogonal.qr, normal)
+        q = keras.ops.swapaxes(q, -1, -2) if rows < columns else q
+        q = q if self.gain == 1 else self.gain * q
         return keras.ops.cast(q, dtype)
 
     def get_config(self):
@@ -73,3 +78,12 @@ class HaarOrthogonal(keras.initializers.Initializer):
     def from_config(cls, config):
         seed = keras.saving.deserialize_keras_object(config["seed"])
         return cls(config["gain"], seed)
+
+
+def _in_pieces(function, x):
+    """`function` of parts of a large batch, whose temporaries then stay small."""
+    if len(x.shape) == 2 or np.prod(x.shape) <= LARGEST_PIECE:
+        return function(x)
+    size = max(1, int(LARGEST_PIECE / np.prod(x.shape[1:])))
+    pieces = [function(x[i : i + size]) for i in range(0, x.shape[0], size)]
+    return keras.ops.concatenate(pieces)
