@@ -11,6 +11,7 @@ from keras_bsnn import (
     layers,
     models,
     ops,
+    optimizers,
     plots,
 )
 from keras_bsnn.version import __version__
@@ -27,5 +28,6 @@ __all__ = [
     "layers",
     "models",
     "ops",
+    "optimizers",
     "plots",
 ]

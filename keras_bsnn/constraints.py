@@ -30,10 +30,13 @@ def _retraction(retraction, steps, tolerance):
 
 def orthogonal_kernels(model):
     """The variables of a model, or layer, that `Orthogonal` acts on."""
-    for variable in model.trainable_variables:
-        constraint = variable.constraint
-        if isinstance(getattr(constraint, "constraint", constraint), Orthogonal):
-            yield variable
+    return filter(is_orthogonal, model.trainable_variables)
+
+
+def is_orthogonal(variable):
+    """Whether `Orthogonal` acts on a variable, of a layer or of a stack."""
+    constraint = variable.constraint
+    return isinstance(getattr(constraint, "constraint", constraint), Orthogonal)
 
 
 @public

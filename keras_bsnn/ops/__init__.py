@@ -1,5 +1,5 @@
 """Pure functions, without Keras state."""
 
-from keras_bsnn.ops import gaussian, orthogonal
+from keras_bsnn.ops import gaussian, orthogonal, spectral
 
-__all__ = ["gaussian", "orthogonal"]
+__all__ = ["gaussian", "orthogonal", "spectral"]

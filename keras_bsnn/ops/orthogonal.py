@@ -91,9 +91,11 @@ def orthogonality_error(matrix):
         return _gram_error(_gram(x))
 
 
-def check_steps(steps):
+def check_steps(steps, name="steps"):
     if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"`steps` must be an integer >= 1. Received: steps={steps!r}")
+        raise ValueError(
+            f"`{name}` must be an integer >= 1. Received: {name}={steps!r}"
+        )
 
 
 @_on_tall

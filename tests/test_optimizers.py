@@ -1,0 +1,434 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from keras_bsnn import callbacks, models, optimizers
+from keras_bsnn.constraints import Orthogonal, is_orthogonal, orthogonal_kernels
+from keras_bsnn.layers import DepthStack, OrthogonalDense
+from keras_bsnn.ops import orthogonal
+from keras_bsnn.optimizers import Stiefel, StiefelMuon
+
+INNER = {
+    "sgd": lambda **kw: keras.optimizers.SGD(0.05, momentum=0.9, **kw),
+    "adam": lambda **kw: keras.optimizers.Adam(0.01, **kw),
+    "muon": lambda **kw: keras.optimizers.Muon(0.01, **kw),
+    "lion": lambda **kw: keras.optimizers.Lion(0.003, **kw),
+}
+ALL = {
+    **{name: lambda make=make: Stiefel(make()) for name, make in INNER.items()},
+    "stiefel_muon": lambda: StiefelMuon(0.1),
+}
+is_tensorflow = keras.backend.backend() == "tensorflow"
+
+
+def network(depth=3, units=8, tangent_gradient=False, **settings):
+    keras.utils.set_random_seed(0)
+    block = OrthogonalDense(
+        units, "gp_tanh", tangent_gradient=tangent_gradient, **settings
+    )
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            OrthogonalDense(units, "gp_tanh", **settings),
+            DepthStack(block, depth),
+            keras.layers.Dense(3, **settings),
+        ]
+    )
+
+
+def data(batches=8, size=16):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(batches * size, 6)).astype("float32")
+    return x, np.argmax(x[:, :3] + 0.3 * x[:, 3:], axis=1)
+
+
+def fit(model, optimizer=None, epochs=1, jit_compile=True, **settings):
+    if optimizer is not None:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer, loss, jit_compile=jit_compile)
+    history = model.fit(
+        *data(), batch_size=16, epochs=epochs, shuffle=False, verbose=0, **settings
+    )
+    return history.history["loss"]
+
+
+def errors(model):
+    kernels = orthogonal_kernels(model)
+    return [float(keras.ops.max(orthogonal.orthogonality_error(k))) for k in kernels]
+
+
+def values(variables):
+    return [keras.ops.convert_to_numpy(v) for v in variables]
+
+
+def assert_close(these, those, atol=1e-6):
+    for a, b in zip(these, those, strict=True):
+        assert np.allclose(a, b, atol=atol), np.abs(a - b).max()
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("name", ALL)
+def test_it_trains_and_kernels_stay_orthogonal(name, jit_compile, policy):
+    model = network(dtype=policy)
+    losses = fit(model, ALL[name](), epochs=6, jit_compile=jit_compile)
+    assert losses[-1] < 0.8 * losses[0]
+    assert max(errors(model)) < 1e-5
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_jit_makes_no_difference(name):
+    found = []
+    for jit_compile in (False, True):
+        model = network()
+        fit(model, ALL[name](), jit_compile=jit_compile)
+        found.append(model.get_weights())
+    # Lion's and Muon's steps are signs, which rounding may turn.
+    assert_close(*found, atol=1e-2 if name in ("lion", "muon") else 1e-4)
+
+
+# Stiefel
+
+
+class Recorder(keras.optimizers.SGD):
+    """Keeps what it is given, outside of a graph."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        self.seen = [*getattr(self, "seen", []), np.asarray(gradient)]
+        super().update_step(gradient, variable, learning_rate)
+
+
+def test_gradients_of_orthogonal_kernels_are_projected_others_are_not():
+    model = network()
+    variables = model.trainable_variables
+    rng = np.random.default_rng(0)
+    gradients = [rng.normal(size=v.shape).astype("float32") for v in variables]
+    recorder = Recorder(0.1)
+    optimizer = Stiefel(recorder)
+    optimizer.build(variables)
+    before = values(variables)
+    optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], variables)
+    assert len(recorder.seen) == len(variables)
+    kernels = 0
+    for seen, gradient, variable, w in zip(
+        recorder.seen, gradients, variables, before, strict=True
+    ):
+        if is_orthogonal(variable):
+            kernels += 1
+            expected = np.asarray(orthogonal.project_tangent(w, gradient))
+            assert np.allclose(seen, expected, atol=1e-5)
+            assert not np.allclose(seen, gradient, atol=1e-2)
+        else:
+            assert np.array_equal(seen, gradient)
+    assert kernels == 2
+    assert int(optimizer.iterations) == 1
+
+
+def test_without_orthogonal_kernels_it_is_the_wrapped_optimizer():
+    found = []
+    for wrap in (Stiefel, lambda optimizer: optimizer):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+        fit(model, wrap(keras.optimizers.AdamW(0.01, clipnorm=0.5)))
+        found.append(model.get_weights())
+    assert_close(*found, atol=0)
+
+
+def test_it_is_the_same_with_a_projection_in_the_layer():
+    """Then the gradients are tangent already, and only rounding tells the two apart."""
+    found = []
+    for wrap in (Stiefel, lambda optimizer: optimizer):
+        model = keras.Sequential(
+            [
+                keras.Input((6,)),
+                DepthStack(OrthogonalDense(6, tangent_gradient=True), 3),
+            ]
+        )
+        model.add(keras.layers.Dense(3))
+        model.set_weights(
+            [np.random.default_rng(1).normal(size=w.shape) for w in model.get_weights()]
+        )
+        for kernel in orthogonal_kernels(model):
+            kernel.assign(orthogonal.polar(kernel))
+        fit(model, wrap(keras.optimizers.SGD(0.05, momentum=0.9)))
+        found.append(model.get_weights())
+    assert_close(*found, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_the_momentum_stays_near_the_tangent_space(name):
+    """Off it by the square of the rate; without Stiefel by as much as the gradient."""
+
+    def normal_part(wrap):
+        model = network(depth=2)
+        optimizer = wrap(keras.optimizers.SGD(1e-3, momentum=0.9))
+        fit(model, optimizer, epochs=3)
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        (kernel,) = [v for v in model.trainable_variables if len(v.shape) == 3]
+        (momentum,) = [v for v in inner.variables if len(v.shape) == 3]
+        w, m = values([kernel, momentum])
+        tangent = np.asarray(orthogonal.project_tangent(w, m))
+        return np.linalg.norm(m - tangent) / np.linalg.norm(m)
+
+    assert normal_part(Stiefel) < 0.02
+    assert normal_part(lambda optimizer: optimizer) > 0.2
+
+
+def test_weight_decay_passes_over_orthogonal_kernels():
+    optimizer = keras.optimizers.SGD(0.1, weight_decay=0.5)
+    model = network()
+    before = values(model.trainable_variables)
+    stiefel = Stiefel(optimizer)
+    stiefel.exclude_from_weight_decay(var_names=["bias"])
+    stiefel.build(model.trainable_variables)
+    zeros = [keras.ops.zeros_like(v) for v in model.trainable_variables]
+    stiefel.apply(zeros, model.trainable_variables)
+    for variable, start in zip(model.trainable_variables, before, strict=True):
+        decays = not is_orthogonal(variable) and "bias" not in variable.name
+        expected = start * (1 - 0.1 * 0.5) if decays else start
+        assert np.allclose(values([variable])[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"clipnorm": 0.1},
+        {"global_clipnorm": 0.1},
+        {"clipvalue": 0.01},
+        {"gradient_accumulation_steps": 2},
+        {"use_ema": True, "ema_momentum": 0.9},
+        {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 3},
+        {"loss_scale_factor": 128.0},
+        {"weight_decay": 0.01},
+    ],
+    ids=lambda settings: next(reversed(settings)),
+)
+@pytest.mark.parametrize("make", [INNER["adam"], None], ids=["adam", "stiefel_muon"])
+def test_settings_of_every_optimizer(make, settings):
+    model = network()
+    optimizer = Stiefel(make(**settings)) if make else StiefelMuon(0.1, **settings)
+    losses = fit(model, optimizer, epochs=4)
+    assert losses[-1] < losses[0]
+    if make or "use_ema" not in settings:
+        assert max(errors(model)) < 1e-5
+
+
+def test_clipping_acts_on_the_tangent_part():
+    model = network(depth=2)
+    optimizer = Stiefel(keras.optimizers.SGD(1.0, clipnorm=1e-3))
+    variables = model.trainable_variables
+    optimizer.build(variables)
+    (kernel,) = [v for v in variables if len(v.shape) == 3]
+    before = values([kernel])[0]
+    rng = np.random.default_rng(0)
+    gradients = [
+        keras.ops.convert_to_tensor(rng.normal(size=v.shape).astype("float32"))
+        for v in variables
+    ]
+    optimizer.apply(gradients, variables)
+    moved = np.linalg.norm(values([kernel])[0] - before)
+    assert abs(moved - 1e-3) < 1e-5
+
+
+def test_gradient_accumulation_equals_the_larger_batch():
+    found = []
+    for steps, size in ((None, 32), (2, 16)):
+        model = network()
+        inner = keras.optimizers.SGD(0.05, gradient_accumulation_steps=steps)
+        model.compile(Stiefel(inner), keras.losses.SparseCategoricalCrossentropy(True))
+        model.fit(*data(), batch_size=size, shuffle=False, verbose=0)
+        found.append(model.get_weights())
+    assert_close(*found, atol=1e-5)
+
+
+def test_a_schedule_and_a_callback_set_the_rate():
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([3], [0.1, 0.0])
+    model = network()
+    fit(model, Stiefel(keras.optimizers.SGD(schedule)))
+    assert float(model.optimizer.learning_rate) == 0
+    optimizer = Stiefel(keras.optimizers.SGD(0.1))
+    callback = keras.callbacks.LearningRateScheduler(lambda epoch: 0.02)
+    fit(network(), optimizer, callbacks=[callback])
+    assert math.isclose(float(optimizer.learning_rate), 0.02, rel_tol=1e-6)
+    assert int(optimizer.iterations) == 8
+
+
+def test_averages_that_training_ends_with_are_orthogonal():
+    model = network(depth=4)
+    inner = keras.optimizers.SGD(0.3, momentum=0.9, use_ema=True, ema_momentum=0.95)
+    fit(model, Stiefel(inner))
+    assert max(errors(model)) < 1e-5
+    averages = [v for v in inner.variables if "average" in v.path]
+    raw = [v for v in averages if len(v.shape) == 3]
+    assert float(keras.ops.max(orthogonal.orthogonality_error(raw[0]))) > 1e-3
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_saved_and_resumed_is_as_if_unbroken(tmp_path, name):
+    unbroken = network()
+    fit(unbroken, ALL[name](), epochs=2)
+    first = network()
+    fit(first, ALL[name]())
+    first.save(tmp_path / "model.keras")
+    second = keras.models.load_model(tmp_path / "model.keras")
+    assert type(second.optimizer) is type(first.optimizer)
+    assert second.optimizer.get_config() == first.optimizer.get_config()
+    fit(second)
+    assert_close(second.get_weights(), unbroken.get_weights(), atol=1e-6)
+    assert_close(
+        values(second.optimizer.variables), values(unbroken.optimizer.variables)
+    )
+
+
+@pytest.mark.parametrize("make", [lambda: Stiefel("sgd"), StiefelMuon])
+def test_under_mixed_float16(make):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = network()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    losses = fit(model, make(), epochs=4)
+    assert type(model.optimizer).__name__ == "LossScaleOptimizer"
+    assert losses[-1] < losses[0]
+    assert max(errors(model)) < 1e-5
+
+
+@pytest.mark.skipif(not is_tensorflow, reason="a strategy of TensorFlow")
+@pytest.mark.parametrize("name", ALL)
+def test_two_replicas_are_one_process(name):
+    import tensorflow as tf
+
+    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
+    found = []
+    for strategy in (
+        tf.distribute.MirroredStrategy(devices),
+        tf.distribute.get_strategy(),
+    ):
+        with strategy.scope():
+            model = network()
+            fit(model, ALL[name](), jit_compile=False)
+        found.append(model.get_weights())
+    assert_close(*found, atol=1e-2 if name in ("lion", "muon") else 1e-4)
+
+
+@pytest.mark.parametrize("bad", [3, "no such optimizer", None, keras.layers.Dense(1)])
+def test_what_is_no_optimizer(bad):
+    with pytest.raises(ValueError, match="`optimizer` must be a Keras optimizer"):
+        Stiefel(bad)
+
+
+# StiefelMuon
+
+
+def one_step(model, rate=0.01, seed=0, **settings):
+    """The change of each weight in one step along random gradients."""
+    variables = model.trainable_variables
+    rng = np.random.default_rng(seed)
+    gradients = [rng.normal(size=v.shape).astype("float32") for v in variables]
+    before = values(variables)
+    optimizer = StiefelMuon(rate, **settings)
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], variables)
+    after = values(variables)
+    return {
+        v.path: (w, a - w) for v, w, a in zip(variables, before, after, strict=True)
+    }
+
+
+@pytest.mark.parametrize("depth", [1, 10, 100])
+@pytest.mark.parametrize("units", [8, 32])
+def test_the_size_of_a_step(depth, units):
+    model = models.bsnn_mlp(depth, units, "tanh", input_shape=(6,), classes=3, seed=0)
+    rate = 0.01
+    for path, (_, change) in one_step(model, rate).items():
+        if change.ndim == 3:
+            norms = np.linalg.norm(change, 2, axis=(1, 2))
+            assert np.all(norms < 1.21 * rate / depth)
+            assert np.all(norms > 0.67 * rate / depth)
+        elif change.ndim == 2:
+            fan_in, fan_out = change.shape
+            norm = np.linalg.norm(change, 2) * math.sqrt(fan_in / fan_out)
+            assert 0.67 * rate < norm < 1.21 * rate
+        else:
+            assert math.isclose(np.sqrt(np.mean(change**2)), rate, rel_tol=1e-3), path
+
+
+def test_a_step_is_along_the_orthogonal_matrices():
+    for w, change in one_step(network(depth=5, units=16), 1e-3).values():
+        if change.ndim == 3:
+            product = np.swapaxes(w, 1, 2) @ change
+            symmetric = product + np.swapaxes(product, 1, 2)
+            assert np.abs(symmetric).max() < 2e-2 * np.abs(product).max()
+
+
+def test_features_change_by_at_most_the_rate():
+    """However deep: the bound that lets one learning rate fit all depths."""
+    for depth in (5, 50, 500):
+        model = keras.Sequential(
+            [
+                keras.Input((16,)),
+                DepthStack(OrthogonalDense(16, "gp_tanh", use_bias=False), depth),
+            ]
+        )
+        x = np.random.default_rng(0).normal(size=(64, 16)).astype("float32")
+        before = model.predict(x, verbose=0)
+        one_step(model, 0.01, seed=depth)
+        change = model.predict(x, verbose=0) - before
+        assert 0 < np.linalg.norm(change) < 0.013 * np.linalg.norm(before)
+
+
+def test_it_does_not_depend_on_the_scale_of_the_gradient():
+    found = []
+    for scale in (1e-6, 1.0, 1e6):
+        model = network()
+        model.compile(StiefelMuon(0.05), "mse", loss_weights=scale, jit_compile=True)
+        x, y = data()
+        model.fit(x, np.eye(3)[y], batch_size=16, shuffle=False, verbose=0)
+        found.append(model.get_weights())
+    assert_close(found[0], found[1], atol=1e-3)
+    assert_close(found[1], found[2], atol=1e-3)
+
+
+def test_no_gradient_no_step():
+    model = network()
+    before = model.get_weights()
+    optimizer = StiefelMuon(0.1)
+    variables = model.trainable_variables
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.zeros_like(v) for v in variables], variables)
+    assert_close(model.get_weights(), before, atol=1e-6)
+
+
+def test_nesterov_and_momentum_matter():
+    plain, ahead = (one_step(network(), nesterov=n) for n in (False, True))
+    # In the first step both averages have one direction.
+    for these, those in zip(plain.values(), ahead.values(), strict=True):
+        assert np.allclose(these[1], those[1], atol=1e-5)
+    found = []
+    for settings in ({"nesterov": False}, {}, {"momentum": 0.0}):
+        model = network()
+        fit(model, StiefelMuon(0.1, **settings))
+        found.append(np.concatenate([w.ravel() for w in model.get_weights()]))
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+    assert np.abs(found[1] - found[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("momentum", 1.0), ("momentum", -0.1), ("momentum", "a"), ("ns_steps", 0)],
+)
+def test_bad_arguments_of_muon(argument, value):
+    with pytest.raises(ValueError, match=f"`{argument}` must be .*{value}"):
+        StiefelMuon(**{argument: value})
+
+
+def test_with_retract_at_the_end():
+    model = network(kernel_constraint=Orthogonal(steps=1, tolerance=1e-2))
+    fit(model, StiefelMuon(0.3), epochs=3, callbacks=[callbacks.Retract()])
+    assert max(errors(model)) < 1e-6
+
+
+def test_the_names_are_public():
+    assert optimizers.__all__ == ["Stiefel", "StiefelMuon"]
