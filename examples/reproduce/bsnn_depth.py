@@ -1,0 +1,129 @@
+"""One setting at depth 10 to 10,000: accuracy, and the norms of every layer.
+
+    python examples/reproduce/bsnn_depth.py --dataset mnist
+
+Width, learning rate, batches, epochs and schedule are the same at each depth. It leaves
+a JSON per depth in `--out`, passes over those that are there, and draws the norms after
+training.
+"""
+
+import json
+from pathlib import Path
+
+import _bsnn
+import keras
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from keras_bsnn import datasets, diagnostics, plots
+from keras_bsnn.callbacks import Retract
+
+POINTS = 100  # of a curve that is drawn
+
+
+def main():
+    args = arguments()
+    _bsnn.use_threads(args.threads)
+    paths = {depth: args.out / file_name(args, depth) for depth in args.depths}
+    for depth, path in paths.items():
+        if not path.exists():
+            train(args, depth, path)
+    found = {d: json.loads(path.read_text())["result"] for d, path in paths.items()}
+    show(found, args)
+    plots.signals({label(d, row): norms(row) for d, row in found.items()}, args.figure)
+
+
+def arguments():
+    parser = _bsnn.parser(__doc__)
+    parser.set_defaults(width=64)
+    add = parser.add_argument
+    add("--depths", nargs="+", type=int, default=[10, 100, 1000, 10000])
+    add("--activation", choices=_bsnn.FUNCTIONS, default="relu")
+    add("--epochs", type=int, default=4)
+    add("--seed", type=int, default=0)
+    add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_depth")
+    add("--figure", type=Path, default="docs/bsnn_depth.png")
+    return parser.parse_args()
+
+
+def file_name(args, depth):
+    network = f"{depth}x{args.width}-{args.epochs}epochs-seed{args.seed}"
+    return f"{args.dataset}-{args.activation}-{network}.json"
+
+
+def train(args, depth, path):
+    recipe = _bsnn.RECIPES["best"]
+    keras.utils.set_random_seed(args.seed)
+    data = _bsnn.load(args.dataset, recipe.batch_size, False, args.seed)
+    image_set = datasets.IMAGE_SETS[args.dataset]
+    model = _bsnn.network(
+        recipe, args.activation, depth, args.width, image_set, args.seed
+    )
+    steps = len(data["fit"]) * args.epochs
+    _bsnn.compile_model(model, _bsnn.optimizer(recipe, recipe.learning_rate, steps))
+    clock = _bsnn.Clock(data["held_out"], every=len(data["fit"]))
+    model.fit(
+        data["fit"],
+        epochs=args.epochs,
+        shuffle=False,  # the pipeline does
+        verbose=0,
+        callbacks=[clock, Retract()],
+    )
+    measured = _bsnn.signal_norms(model, args.dataset, args.seed)
+    row = {
+        **recipe._asdict(),
+        "train": _bsnn.evaluate(model, data["train"]),
+        "test": _bsnn.evaluate(model, data["held_out"]),
+        "seconds": clock.curve[-1]["seconds"],
+        "largest_over_smallest_norm": _bsnn.signal_spread(measured),
+        "orthogonality_error": _bsnn.orthogonality_error(model),
+        "curve": clock.curve,
+        "norms": thinned(measured),
+    }
+    _bsnn.write(path, settings={**vars(args), "depth": depth}, result=row)
+    print(path.name, row["train"], row["test"], flush=True)
+
+
+def thinned(measured):
+    """Positions in the network from 0 to 1, and the norms there, without the logits."""
+    curves = np.stack([measured.forward[:-1], measured.gradient[:-1]])
+    last = curves.shape[1] - 1
+    points = np.unique(np.linspace(0, last, POINTS).round().astype(int))
+    forward, gradient = curves[:, points].tolist()
+    return {
+        "layer": points.tolist(),
+        "forward": [_bsnn.significant(norm) for norm in forward],
+        "gradient": [_bsnn.significant(norm) for norm in gradient],
+    }
+
+
+def norms(row):
+    """As `plots.signals` takes them, at 0 to 100 % of the depth."""
+    layers = row["norms"]["layer"]
+    share = np.linspace(0, layers[-1], POINTS + 1)
+    return diagnostics.SignalNorms(
+        share,
+        *(np.interp(share, layers, row["norms"][k]) for k in ("forward", "gradient")),
+    )
+
+
+def label(depth, row):
+    return f"{depth:,} layers: {row['test']:.1%} on test data"
+
+
+def show(found, args):
+    title = f"{args.dataset}, {args.activation}, {args.width} units, one setting"
+    table = Table(title=title)
+    heads = ("depth", "train", "test", "seconds", "forward max/min", "gradient max/min")
+    for head in heads:
+        table.add_column(head, justify="right")
+    for depth, row in found.items():
+        spreads = row["largest_over_smallest_norm"]
+        cells = (row["train"], row["test"], row["seconds"], *spreads.values())
+        table.add_row(f"{depth:,}", *map(str, cells))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

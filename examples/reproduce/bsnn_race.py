@@ -1,0 +1,89 @@
+"""How long until 95 % on test data: our recipe against the authors', same activation.
+
+    python examples/reproduce/bsnn_race.py --dataset mnist --threads 1
+
+For each activation, in one process: first ours, then the authors' recipe until it is
+there or has taken `--limit` times as long. Seconds are those of training with its
+compilation, without the evaluations. It leaves a JSON, to which `--rows` adds.
+"""
+
+import json
+from pathlib import Path
+
+import _bsnn
+import keras
+from _bsnn import FUNCTIONS, RECIPES
+from rich.console import Console
+from rich.table import Table
+
+from keras_bsnn import datasets
+
+
+def main():
+    args = arguments()
+    _bsnn.use_threads(args.threads)
+    found = json.loads(args.out.read_text())["result"] if args.out.exists() else {}
+    for name in args.rows:
+        if name not in found:
+            found[name] = race(name, args)
+            _bsnn.write(args.out, settings=vars(args), result=found)
+    show(found, args)
+
+
+def arguments():
+    parser = _bsnn.parser(__doc__)
+    add = parser.add_argument
+    add("--rows", nargs="+", choices=FUNCTIONS, default=[*FUNCTIONS])
+    add("--accuracy", type=float, default=0.95)
+    add("--limit", type=float, default=10, help="times that of ours")
+    add("--epochs", type=float, default=1, help="of our schedule")
+    add("--every", type=int, default=20, help="steps of 256 images to an evaluation")
+    add("--seed", type=int, default=0)
+    add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_race.json")
+    return parser.parse_args()
+
+
+def race(name, args):
+    best = run("best", name, args, limit=None)
+    seconds = best["curve"][-1]["seconds"]
+    authors = run("authors", name, args, limit=args.limit * seconds)
+    return {"best": best, "authors": authors}
+
+
+def run(recipe, name, args, limit):
+    recipe = RECIPES[recipe]
+    keras.utils.set_random_seed(args.seed)
+    data = _bsnn.load(args.dataset, recipe.batch_size, False, args.seed)
+    image_set = datasets.IMAGE_SETS[args.dataset]
+    form = f"gp_{name}"
+    model = _bsnn.network(recipe, form, args.depth, args.width, image_set, args.seed)
+    steps = round(len(data["fit"]) * args.epochs)
+    _bsnn.compile_model(model, _bsnn.optimizer(recipe, recipe.learning_rate, steps))
+    # Of the authors' recipe, which is the slower, a sixth of the evaluations.
+    every = args.every if limit is None else 24 * args.every
+    clock = _bsnn.Clock(data["held_out"], every, args.accuracy, limit)
+    epochs = round(args.epochs + 0.5) if limit is None else 10**6
+    model.fit(data["fit"], epochs=epochs, shuffle=False, verbose=0, callbacks=[clock])
+    reached = clock.curve[-1]["accuracy"] >= args.accuracy
+    return {"reached": reached, **recipe._asdict(), "curve": clock.curve}
+
+
+def show(found, args):
+    table = Table(title=f"{args.dataset}: seconds to {args.accuracy:.0%} on test data")
+    for head in ("", "ours", "authors' recipe", "ratio", "authors' accuracy then"):
+        table.add_column(head, justify="right" if head else "left")
+    for name, runs in found.items():
+        ours, theirs = (runs[recipe]["curve"][-1] for recipe in ("best", "authors"))
+        more = "" if runs["authors"]["reached"] else "> "
+        table.add_row(
+            name,
+            f"{ours['seconds']:.0f}" if runs["best"]["reached"] else "not reached",
+            f"{more}{theirs['seconds']:.0f}",
+            f"{more}{theirs['seconds'] / ours['seconds']:.1f}",
+            f"{theirs['accuracy']:.4f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""The scripts on accuracy, depth and learning rates, small: they do what they say."""
+
+import json
+import pathlib
+import runpy
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from keras_bsnn import datasets
+from keras_bsnn.ops import orthogonal
+
+REPRODUCE = pathlib.Path(__file__).parents[1] / "examples" / "reproduce"
+SMALL = ("--dataset", "digits")
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs a script with arguments, as `python examples/reproduce/...` does."""
+    monkeypatch.syspath_prepend(REPRODUCE)
+
+    def run(script, *arguments):
+        path = str(REPRODUCE / script)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        runpy.run_path(path, run_name="__main__")
+
+    return run
+
+
+@pytest.fixture
+def bsnn(monkeypatch):
+    monkeypatch.syspath_prepend(REPRODUCE)
+    import _bsnn
+
+    return _bsnn
+
+
+def result(path):
+    record = json.loads(path.read_text())
+    assert record["versions"]["keras"] and record["machine"]["cores"]
+    return record["result"]
+
+
+def test_table(tmp_path, run, capsys):
+    small = ["--depth", 6, "--width", 24, "--epochs", 3, "--batch-size", 64]
+    small += ["--rows", "relu", "gp_relu", "--out", tmp_path]
+    run("bsnn_table.py", *SMALL, *small)
+    rows = {}
+    for path in tmp_path.glob("*.json"):
+        row = result(path)
+        rows[row["recipe"], row["form"]] = row
+        assert [point["step"] for point in row["curve"]] == [23, 46, 69]
+        assert row["curve"][-1]["accuracy"] == pytest.approx(row["held_out"], abs=0.02)
+    networks = [(r, f) for r in ("authors", "orthogonal") for f in ("relu", "gp_relu")]
+    assert set(rows) == {*networks, ("best", "gp_relu")}
+    assert rows["best", "gp_relu"]["held_out"] > 0.8
+    assert rows["authors", "relu"]["held_out"] < 0.5
+    for (recipe, _), row in rows.items():
+        assert row["orthogonality_error"] < (1e-2 if recipe == "authors" else 1e-6)
+    spread = rows["authors", "relu"]["largest_over_smallest_norm"]
+    assert (
+        spread["forward"]
+        > 2 * rows["best", "gp_relu"]["largest_over_smallest_norm"]["forward"]
+    )
+
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    capsys.readouterr()
+    run("bsnn_table.py", *SMALL, *small)  # all are there: nothing is trained
+    assert written == {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.json")}
+    accuracy = f"{100 * rows['best', 'gp_relu']['held_out']:.2f}"
+    assert accuracy in capsys.readouterr().out
+
+
+def test_table_of_several_seeds_and_on_validation_data(tmp_path, run, capsys):
+    small = ["--depth", 2, "--width", 8, "--epochs", 1, "--rows", "gp_tanh"]
+    small += ["--recipes", "best", "--seeds", 0, 1, "--learning-rate", 0.2]
+    run("bsnn_table.py", *SMALL, *small, "--validate", "--out", tmp_path)
+    rows = [result(path) for path in tmp_path.glob("*.json")]
+    assert {row["seed"] for row in rows} == {0, 1}
+    assert all(row["validation"] and row["learning_rate"] == 0.2 for row in rows)
+    assert rows[0]["curve"] != rows[1]["curve"]
+    accuracies = [row["held_out"] for row in rows]
+    deviation = 100 * np.std(accuracies, ddof=1)
+    assert f"± {deviation:.2f}" in capsys.readouterr().out
+
+
+def test_race(tmp_path, run, capsys):
+    out = tmp_path / "race.json"
+    small = ["--depth", 4, "--width", 16, "--epochs", 10, "--every", 2]
+    small += ["--accuracy", 0.7, "--limit", 0.5, "--out", out]
+    run("bsnn_race.py", *SMALL, *small, "--rows", "tanh")
+    ours, theirs = (result(out)["tanh"][recipe] for recipe in ("best", "authors"))
+    assert ours["reached"] and ours["curve"][-1]["accuracy"] >= 0.7
+    assert all(point["accuracy"] < 0.7 for point in ours["curve"][:-1])
+    if not theirs["reached"]:
+        limit = 0.5 * ours["curve"][-1]["seconds"]
+        assert theirs["curve"][-1]["seconds"] >= limit
+        assert "> " in capsys.readouterr().out
+    run("bsnn_race.py", *SMALL, *small, "--rows", "tanh", "elu")
+    again = result(out)
+    assert again["tanh"]["best"] == ours and "elu" in again
+
+
+def test_depth(tmp_path, run):
+    figure = tmp_path / "depth.png"
+    small = ["--depths", 2, 30, "--width", 16, "--epochs", 8, "--activation", "tanh"]
+    run("bsnn_depth.py", *SMALL, *small, "--out", tmp_path, "--figure", figure)
+    rows = {}
+    for path in tmp_path.glob("*.json"):
+        rows[json.loads(path.read_text())["settings"]["depth"]] = result(path)
+    assert set(rows) == {2, 30}
+    for depth, row in rows.items():
+        assert row["norms"]["layer"] == [*range(depth + 1)]
+        assert max(row["largest_over_smallest_norm"].values()) < 3
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_transfer(tmp_path, run, capsys):
+    out, figure = tmp_path / "transfer.json", tmp_path / "transfer.png"
+    small = ["--depths", 3, 30, "--widths", 16, "--width", 8, "--depth", 3]
+    small += ["--steps", 8, "--batch-size", 64, "--out", out, "--figure", figure]
+    run("bsnn_transfer.py", *SMALL, *small, "--optimizers", "StiefelMuon")
+    points = result(out)
+    assert len(points) == 3 * 7
+    assert len({p["learning_rate"] for p in points}) == 7
+    losses = [p["loss"] for p in points if p["depth"] == 30]
+    assert len(set(losses)) == 7, "the learning rate makes no difference"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    run("bsnn_transfer.py", *SMALL, *small, "--optimizers", "StiefelMuon")
+    assert result(out) == points
+
+
+def test_the_clock_stops_while_it_evaluates(bsnn):
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(10))
+    bsnn.compile_model(model, "sgd")
+    data = datasets.load("digits", "train", 100)
+
+    def slow(*_):
+        time.sleep(0.5)
+        return 0.1
+
+    clock = bsnn.Clock(data, every=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bsnn, "evaluate", slow)
+        begin = time.perf_counter()
+        model.fit(data, verbose=0, callbacks=[clock])
+    total = time.perf_counter() - begin
+    assert len(clock.curve) == 3
+    assert clock.curve[-1]["seconds"] <= total - 2 * 0.5 + 0.1
+
+
+def test_the_paper_s_recipe_keeps_unit_columns(bsnn):
+    image_set = datasets.IMAGE_SETS["digits"]
+    model = bsnn.network(bsnn.RECIPES["authors"], "gp_relu", 3, 8, image_set, 0)
+    bsnn.compile_model(model, keras.optimizers.SGD(0.1))
+    model.fit(datasets.load("digits", "train", 50), verbose=0)
+    stack = next(layer for layer in model.layers if hasattr(layer, "depth"))
+    kernels = keras.ops.convert_to_numpy(stack.weights[0])
+    assert np.allclose(np.linalg.norm(kernels, axis=1), 1, atol=1e-5)
+    assert np.max(np.asarray(orthogonal.orthogonality_error(kernels))) > 1e-3
+
+
+def test_the_authors_activations(bsnn):
+    for name, shift in {"relu": 0.0, "gelu": -0.90965, "selu": 0.25845}.items():
+        assert bsnn.authors_activation(f"gp_{name}").shift == pytest.approx(
+            shift, abs=1e-5
+        )
+    x = keras.ops.convert_to_tensor([-1.0, 2.0])
+    assert np.allclose(bsnn.authors_activation("leaky_relu")(x), [-0.01, 2.0])
