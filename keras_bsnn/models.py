@@ -11,6 +11,9 @@ from keras_bsnn.layers import DepthStack, OrthogonalDense
 from keras_bsnn.ops import gaussian
 
 TOLERANCE = 5e-5  # as estimated; errors stay below 1e-4
+# Norm of the first kernel's columns. Behind it outputs are normalized, so any would do;
+# these grow to about three times their size as the kernel finds where the data vary.
+FIRST_NORM = 0.5
 
 
 @public
@@ -27,9 +30,12 @@ def bsnn_mlp(
 ):
     """A bidirectionally self-normalizing network: `depth` orthogonal hidden layers.
 
-    `Flatten`, a plain `Dense`, `depth` times `OrthogonalDense` without bias, and a
-    plain `Dense` to the logits. While it is trained, the orthogonality error stays
-    below 1e-4; `keras_bsnn.callbacks.Retract` brings it below 1e-6 at the end.
+    `Flatten`, a `Dense` whose outputs are normalized to the norm `sqrt(units)` that the
+    theory starts from, `depth` times `OrthogonalDense` without bias, and a `Dense` to
+    the logits. While it is trained, the orthogonality error stays below 1e-4;
+    `keras_bsnn.callbacks.Retract` brings it below 1e-6 at the end.
+
+    `keras_bsnn.optimizers.StiefelMuon(0.1)` trains it at any depth and width.
 
     Args:
         depth: number of orthogonal layers, an integer of at least 1.
@@ -48,14 +54,14 @@ def bsnn_mlp(
             same time at any depth, or one layer each.
 
     Returns:
-        `keras.Sequential`, not compiled. Input `(batch, ...)`, of mean 0 and deviation
-        1; output float32 logits `(batch, classes)`.
+        `keras.Sequential`, not compiled. Input `(batch, ...)`, centered, of any scale;
+        output float32 logits `(batch, classes)`.
 
     Raises:
         ValueError: an argument is out of range.
 
     Source: Lu, Gould, Ajanthan, arXiv 2006.12169, section on experiments; the shaped
-    activation and the retraction are this package's.
+    activation, the normalized start and the retraction are this package's.
 
     Example:
 
@@ -87,9 +93,14 @@ def bsnn_mlp(
             keras.layers.Flatten(),
             keras.layers.Dense(
                 units,
-                activation=activation,
-                kernel_initializer=keras.initializers.LecunNormal(first),
+                kernel_initializer=HaarOrthogonal(FIRST_NORM, seed=first),
+                kernel_constraint=keras.constraints.MinMaxNorm(
+                    FIRST_NORM, FIRST_NORM, axis=0
+                ),
             ),
+            keras.layers.UnitNormalization(),
+            keras.layers.Rescaling(units**0.5),
+            keras.layers.Activation(activation),
             *hidden,
             keras.layers.Dense(
                 classes,

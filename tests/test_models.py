@@ -8,6 +8,7 @@ from keras_bsnn.callbacks import Retract
 from keras_bsnn.constraints import orthogonal_kernels
 from keras_bsnn.layers import DepthStack, OrthogonalDense
 from keras_bsnn.ops import gaussian, orthogonal
+from keras_bsnn.optimizers import StiefelMuon
 
 
 def data(samples=32, size=20):
@@ -39,7 +40,7 @@ def hidden(model):
 def test_what_it_is_made_of(stacked):
     model = models.bsnn_mlp(12, 16, input_shape=(4, 4, 1), stacked=stacked)
     assert len(hidden(model)) == 12
-    assert len(model.layers) == (4 if stacked else 15)
+    assert len(model.layers) == (7 if stacked else 18)
     assert model.output_shape == (None, 10)
     activation = hidden(model)[0].activation
     assert isinstance(activation, DepthShaped)
@@ -53,7 +54,7 @@ def test_a_stack_and_a_sequential_give_the_same_numbers(jit_compile):
         compiled(models.bsnn_mlp(12, 16, input_shape=(20,), stacked=s), jit_compile)
         for s in (True, False)
     )
-    _, first, stack, last = stacked.layers
+    first, stack, last = (layer for layer in stacked.layers if layer.weights)
     layers = [first, *(stack.layer_at(i) for i in range(12)), last]
     sequential.set_weights([w for layer in layers for w in layer.get_weights()])
     for _ in range(3):
@@ -65,10 +66,12 @@ def test_a_stack_and_a_sequential_give_the_same_numbers(jit_compile):
 
 
 def test_a_normalized_activation_is_used_as_it_is():
-    model = models.bsnn_mlp(depth=2, units=8, activation="gp_tanh")
-    assert isinstance(model.layers[1].activation, GaussianPoincare)
+    *_, first, stack, _ = models.bsnn_mlp(2, 8, activation="gp_tanh").layers
+    for layer in (first, stack.block):
+        assert isinstance(layer.activation, GaussianPoincare)
     own = GaussianPoincare("elu")
-    assert models.bsnn_mlp(2, 8, own).layers[2].block.activation is own
+    *_, first, stack, _ = models.bsnn_mlp(2, 8, own).layers
+    assert first.activation is own and stack.block.activation is own
 
 
 def test_a_seed_repeats_the_weights():
@@ -97,9 +100,8 @@ def test_no_two_layers_share_weights(seed, clone, stacked):
 
 
 def test_a_shallow_network_needs_no_shaping():
-    activation = (
-        models.bsnn_mlp(depth=1, units=8, activation="tanh").layers[1].activation
-    )
+    *_, stack, _ = models.bsnn_mlp(depth=1, units=8, activation="tanh").layers
+    activation = stack.block.activation
     assert activation.get_config()["function"]["config"] == "tanh"
     assert type(activation) is GaussianPoincare
 
@@ -131,6 +133,35 @@ def test_it_learns_and_is_saved(jit_compile, tmp_path):
     np.testing.assert_array_equal(
         model.predict(x, verbose=0), again.predict(x, verbose=0)
     )
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_the_stack_starts_from_normalized_features(scale):
+    x, y = data()
+    model = compiled(models.bsnn_mlp(20, 64, "relu", input_shape=(20,), seed=0))
+    norms = diagnostics.signal_norms(model, scale * x, y)
+    assert np.abs(norms.forward[1:-1] - 1).max() < 0.2
+    expected = model.predict(x, verbose=0)
+    found = model.predict(scale * x, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_norms_stay_in_place_while_it_is_trained(jit_compile):
+    x, _ = data(256)
+    y = np.argmax(x[:, :10], axis=1)
+    model = models.bsnn_mlp(50, 32, "relu", input_shape=(20,), seed=0)
+    optimizer = StiefelMuon(0.1)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, jit_compile=jit_compile)
+    history = model.fit(x, y, epochs=15, verbose=0).history["loss"]
+    assert history[-1] < history[0] / 2
+    first = next(layer for layer in model.layers if layer.weights)
+    columns = np.linalg.norm(keras.ops.convert_to_numpy(first.kernel), axis=0)
+    np.testing.assert_allclose(columns, 0.5, atol=1e-4)
+    norms = diagnostics.signal_norms(model, x, y)
+    for curve in (norms.forward[1:-1], norms.gradient[1:-1]):
+        assert max(curve) < 3 * min(curve)
 
 
 @pytest.mark.parametrize(
