@@ -25,6 +25,7 @@ from keras_bsnn.callbacks import Retract
 from keras_bsnn.constraints import orthogonal_kernels
 from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import orthogonal
+from keras_bsnn.optimizers import StiefelMuon
 
 START = time.perf_counter()
 SPLITS = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
@@ -38,7 +39,7 @@ def main():
         check_folder(args)
         keras.utils.set_random_seed(args.seed)
         data = load_splits(args)
-        model = compiled(deep_network(args), data, args)
+        model = compiled(deep_network(args), optimizer(data, args), args)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     run(model, data, args)
@@ -54,8 +55,8 @@ def argument_parser():
     add("--activation", default="gelu", help="shaped for the depth; gp_NAME is not")
     add("--eta", type=float, default=0.5, help="correlation after all layers")
     add("--epochs", type=int, default=30)
-    add("--batch-size", type=int, default=64)
-    add("--learning-rate", type=float, default=3e-3)
+    add("--batch-size", type=int, default=128)
+    add("--learning-rate", type=float, default=0.1, help="for any depth and width")
     add("--seed", type=int, default=0)
     add("--jit", action=argparse.BooleanOptionalAction, default=True, help="use XLA")
     add("--baseline", action=argparse.BooleanOptionalAction, default=True)
@@ -103,8 +104,9 @@ def run(model, data, args):
     fit(model, data, args)
     networks = {"ours": model}
     if args.baseline:
-        print("The same network with a plain activation and Glorot weights:")
-        networks["plain"] = compiled(plain_network(args), data, args)
+        print("The same with a plain activation, Glorot weights, and Adam:")
+        plain = plain_network(args)
+        networks["plain"] = compiled(plain, keras.optimizers.Adam(), args)
         networks["plain"].fit(data["fit"], epochs=args.epochs, shuffle=False, verbose=2)
     result = measure(networks, data)
     result |= {"largest_difference": save_and_reload(model, data["test"], args.out)}
@@ -176,7 +178,7 @@ def plain_network(args):
     )
 
 
-def compiled(model, data, args):
+def optimizer(data, args):
     steps = args.epochs * len(data["fit"])
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
@@ -184,8 +186,12 @@ def compiled(model, data, args):
         warmup_steps=max(1, steps // 20),
         decay_steps=steps - steps // 20,
     )
+    return StiefelMuon(schedule)
+
+
+def compiled(model, optimizer, args):
     model.compile(
-        optimizer=keras.optimizers.SGD(schedule, momentum=0.9),
+        optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=args.jit,

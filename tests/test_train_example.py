@@ -48,7 +48,7 @@ def epochs_in(folder):
 @pytest.mark.parametrize("jit", ["--jit", "--no-jit"])
 def test_it_trains_saves_exports_and_serves(call, jit, tmp_path):
     out = tmp_path / "new" / "folder"
-    arguments = ["--epochs", 8, "--learning-rate", 0.01, "--out", out]
+    arguments = ["--epochs", 8, "--out", out]
     status, printed = call(*SMALL, *arguments, jit)
     assert status == 0, printed
     assert epochs_in(out) == list(range(8))
@@ -146,7 +146,8 @@ def test_the_seed_repeats_a_run(train, tmp_path):
     for _ in range(2):
         keras.utils.set_random_seed(arguments.seed)
         data = train.load_splits(arguments)
-        model = train.compiled(train.deep_network(arguments), data, arguments)
+        optimizer = train.optimizer(data, arguments)
+        model = train.compiled(train.deep_network(arguments), optimizer, arguments)
         model.fit(data["fit"], steps_per_epoch=3, shuffle=False, verbose=0)
         weights.append(model.get_weights())
     for a, b in zip(*weights, strict=True):

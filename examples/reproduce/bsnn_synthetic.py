@@ -20,6 +20,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from _bsnn import FUNCTIONS, PAPERS_ROOT
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -34,20 +35,6 @@ START = time.perf_counter()
 OUT = Path("examples/results/bsnn_synthetic.json")
 FIGURE = Path("docs/bsnn_synthetic.png")
 
-
-def leaky_relu(x):
-    return keras.ops.leaky_relu(x, negative_slope=0.01)
-
-
-# The function, and the sign in `b` that the authors chose.
-ACTIVATIONS = {
-    "tanh": ("tanh", "plus"),
-    "relu": ("relu", "plus"),
-    "leaky_relu 0.01": (leaky_relu, "plus"),
-    "elu": ("elu", "plus"),
-    "selu": ("selu", "plus"),
-    "gelu": ("gelu", "minus"),
-}
 LINES = {"plain": ":", "paper's root": "--", "stable root": "-"}
 
 # In the order of the panels of the figure: those of the first row have log axes.
@@ -94,7 +81,7 @@ def main():
             form: entry(phi, measure(phi, weights, x, error), layers)
             for form, phi in forms(name).items()
         }
-        for name in ACTIVATIONS
+        for name in FUNCTIONS
     }
     settings = {**vars(args), "dtype": "float64", "dW": "mean over the samples"}
     record = {
@@ -138,8 +125,9 @@ def draw(args):
 
 def forms(name):
     """The activation by form; no stable root where that is the authors'."""
-    function, root = ACTIVATIONS[name]
-    paper, stable = GaussianPoincare(function, root), GaussianPoincare(function)
+    function = FUNCTIONS[name]
+    paper = GaussianPoincare(function, PAPERS_ROOT[name])
+    stable = GaussianPoincare(function)
     found = {"plain": get(function), "paper's root": paper}
     return found if stable.shift == paper.shift else {**found, "stable root": stable}
 
