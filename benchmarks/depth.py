@@ -20,7 +20,6 @@ each layer. A small network's peak is that of its compiler.
 import argparse
 import functools
 import json
-import re
 import time
 from pathlib import Path
 
@@ -41,7 +40,6 @@ COLORS = (
     *("#000000", "#777777"),
 )
 MARKERS = "osD^vPX*"
-BEGIN, END = "<!-- depth.py: begin -->", "<!-- depth.py: end -->"
 
 
 def main():
@@ -57,7 +55,9 @@ def main():
     if args.plot:
         plot(rows, args.plot)
     if args.readme:
-        fill(args.readme, table(rows))
+        from keras_bsnn import _record  # not at the top: it imports a framework
+
+        _record.fill(args.readme, "depth.py", table(rows))
 
 
 def arguments():
@@ -400,16 +400,6 @@ def cell(row, field):
         return reason if reason.startswith("more than") else "failed"
     unit = " s" if field.endswith("seconds") else " µs"
     return significant(row[field]) + unit
-
-
-def fill(path, text):
-    """Replaces what is between the markers in a file."""
-    path = Path(path)
-    parts = re.split(f"({re.escape(BEGIN)}|{re.escape(END)})", path.read_text())
-    if len(parts) != 5:
-        raise SystemExit(f"{path} must have {BEGIN} and {END} once each.")
-    parts[2] = f"\n{text}\n"
-    path.write_text("".join(parts))
 
 
 def plot(rows, path):

@@ -56,7 +56,7 @@ def argument_parser():
     add("--eta", type=float, default=0.5, help="correlation after all layers")
     add("--epochs", type=int, default=30)
     add("--batch-size", type=int, default=128)
-    add("--learning-rate", type=float, default=0.1, help="for any depth and width")
+    add("--learning-rate", type=float, default=0.05, help="at any depth and width")
     add("--seed", type=int, default=0)
     add("--jit", action=argparse.BooleanOptionalAction, default=True, help="use XLA")
     add("--baseline", action=argparse.BooleanOptionalAction, default=True)

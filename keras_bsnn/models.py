@@ -35,7 +35,7 @@ def bsnn_mlp(
     the logits. While it is trained, the orthogonality error stays below 1e-4;
     `keras_bsnn.callbacks.Retract` brings it below 1e-6 at the end.
 
-    `keras_bsnn.optimizers.StiefelMuon(0.1)` trains it at any depth and width.
+    `keras_bsnn.optimizers.StiefelMuon(0.05)` trains it at any depth and width.
 
     Args:
         depth: number of orthogonal layers, an integer of at least 1.

@@ -160,7 +160,8 @@ class StiefelMuon(keras.optimizers.Optimizer):
 
     Args:
         learning_rate: `r`, a number or a `LearningRateSchedule`. The size of a step
-            does not shrink with the gradient, so a schedule should end near 0.
+            does not shrink with the gradient, so a schedule should end near 0. For a few
+            dozen steps 0.1 is better.
         momentum: decay of the moving average of gradients, in [0, 1).
         nesterov: whether to look ahead by one step of the average.
         ns_steps: number of Newton-Schulz steps of `spectral_sign`.
@@ -177,14 +178,14 @@ class StiefelMuon(keras.optimizers.Optimizer):
 
     >>> import keras, keras_bsnn
     >>> model = keras_bsnn.models.bsnn_mlp(depth=10, units=16, input_shape=(4,))
-    >>> model.compile(keras_bsnn.optimizers.StiefelMuon(0.1), "mse")
+    >>> model.compile(keras_bsnn.optimizers.StiefelMuon(0.05), "mse")
     >>> x, y = keras.random.normal((32, 4)), keras.random.normal((32, 10))
     >>> history = model.fit(x, y, verbose=0)
     """
 
     def __init__(
         self,
-        learning_rate=0.1,
+        learning_rate=0.05,
         momentum=0.9,
         nesterov=True,
         ns_steps=4,

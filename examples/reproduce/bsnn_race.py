@@ -36,6 +36,7 @@ def arguments():
     add("--rows", nargs="+", choices=FUNCTIONS, default=[*FUNCTIONS])
     add("--accuracy", type=float, default=0.95)
     add("--limit", type=float, default=10, help="times that of ours")
+    add("--learning-rate", type=float, default=0.1, help="of ours, for so few steps")
     add("--epochs", type=float, default=0.75, help="of our schedule")
     add("--every", type=int, default=10, help="steps to an evaluation of ours")
     add("--seed", type=int, default=0)
@@ -44,14 +45,14 @@ def arguments():
 
 
 def race(name, args):
-    best = run("best", name, args, limit=None)
+    recipe = RECIPES["best"]._replace(learning_rate=args.learning_rate)
+    best = run(recipe, name, args, limit=None)
     seconds = best["curve"][-1]["seconds"]
-    authors = run("authors", name, args, limit=args.limit * seconds)
+    authors = run(RECIPES["authors"], name, args, limit=args.limit * seconds)
     return {"best": best, "authors": authors}
 
 
 def run(recipe, name, args, limit):
-    recipe = RECIPES[recipe]
     keras.utils.set_random_seed(args.seed)
     data = _bsnn.load(args.dataset, recipe.batch_size, False, args.seed)
     image_set = datasets.IMAGE_SETS[args.dataset]

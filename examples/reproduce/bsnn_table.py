@@ -21,7 +21,7 @@ from _bsnn import FUNCTIONS, RECIPES
 from rich.console import Console
 from rich.table import Table
 
-from keras_bsnn import datasets
+from keras_bsnn import _record, datasets
 from keras_bsnn.callbacks import Retract
 
 FORMS = [prefix + name for name in FUNCTIONS for prefix in ("", "gp_")]
@@ -51,7 +51,10 @@ def main():
             path = args.out / file_name(args, recipe, form, seed)
             if not path.exists():
                 train_row(args, recipe, form, seed, path)
-    show(read(args.out))
+    found = read(args.out)
+    show(found)
+    if args.readme:
+        _record.fill(args.readme, "bsnn_table.py", markdown(found))
 
 
 def arguments():
@@ -66,6 +69,7 @@ def arguments():
     add("--validate", action="store_true", help="hold out a tenth of the training data")
     add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_table")
     add("--show", action="store_true", help="print what is there, train nothing")
+    add("--readme", help="a file to write the tables into, between its markers")
     return parser.parse_args()
 
 
@@ -129,7 +133,8 @@ def read(folder):
     return [json.loads(p.read_text())["result"] for p in sorted(folder.glob("*.json"))]
 
 
-def show(found):
+def contents(found):
+    """Title, heads and rows of the table of each data set and size."""
     groups = {}
     for row in found:
         key = ("dataset", "validation", "depth", "width")
@@ -137,21 +142,20 @@ def show(found):
     for (dataset, validation, depth, width), members in groups.items():
         held_out = "validation" if validation else "test"
         title = f"{dataset}, {depth} x {width}: train / {held_out} accuracy in %"
-        Console(width=150).print(table(title, members, dataset == "mnist"))
+        yield title, *table(members, dataset == "mnist")
 
 
-def table(title, members, with_paper):
+def table(members, with_paper):
     columns = sorted({column(row) for row in members}, key=str)
-    table = Table(title=title)
     paper = ["paper, 200 x 500, 50 epochs"] if with_paper else []
-    for head in ("", *paper, *(f"{name}, {n} epochs" for name, n in columns)):
-        table.add_column(head, justify="right" if head else "left")
+    heads = ["", *paper, *(f"{name}, {n} epochs" for name, n in columns)]
+    rows = []
     for form in FORMS:
-        cells = [f"{a:.2f} / {b:.2f}" for a, b in [PAPER[form]] if with_paper]
-        cells += [cell(members, form, c) for c in columns]
-        if any(cells[len(paper) :]):
-            table.add_row(form, *cells)
-    return table
+        cells = [cell(members, form, c) for c in columns]
+        if any(cells):
+            known = [f"{a:.2f} / {b:.2f}" for a, b in [PAPER[form]] if with_paper]
+            rows.append([form, *known, *cells, norms(members, form)])
+    return [*heads, "best: norms, max/min"], rows
 
 
 def column(row):
@@ -166,9 +170,37 @@ def cell(members, form, of_column):
     )
 
 
+def norms(members, form):
+    """Largest over smallest norm of any layer, forward and of the gradient."""
+    rows = [r for r in members if r["form"] == form and r["recipe"] == "best"]
+    spreads = [r["largest_over_smallest_norm"] for r in rows]
+    names = ("forward", "gradient") if rows else ()
+    return ", ".join(f"{max(float(s[n]) for s in spreads):.2f}" for n in names)
+
+
 def spread(values):
     mean = f"{100 * np.mean(values):.2f}"
     return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.2f}"
+
+
+def show(found):
+    for title, heads, rows in contents(found):
+        table = Table(title=title)
+        for head in heads:
+            table.add_column(head, justify="right" if head else "left")
+        for row in rows:
+            table.add_row(*row)
+        Console(width=150).print(table)
+
+
+def markdown(found):
+    lines = []
+    for title, heads, rows in contents(found):
+        lines += [f"**{title}**", ""]
+        alignment = ["---", *["---:"] * (len(heads) - 1)]
+        lines += [f"| {' | '.join(cells)} |" for cells in (heads, alignment, *rows)]
+        lines.append("")
+    return "\n".join(lines[:-1])
 
 
 if __name__ == "__main__":
