@@ -161,6 +161,7 @@ def deep_network(args):
         eta=args.eta,
         input_shape=datasets.IMAGE_SETS[args.dataset].shape,
         seed=args.seed,
+        tangent_gradient=False,  # the optimizer projects
     )
 
 

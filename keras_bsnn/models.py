@@ -27,6 +27,7 @@ def bsnn_mlp(
     retraction="newton_schulz",
     seed=None,
     stacked=True,
+    tangent_gradient=True,
 ):
     """A bidirectionally self-normalizing network: `depth` orthogonal hidden layers.
 
@@ -52,6 +53,8 @@ def bsnn_mlp(
         seed: an integer for reproducible initial weights, or `None`.
         stacked: whether the hidden layers are one `DepthStack`, which compiles in the
             same time at any depth, or one layer each.
+        tangent_gradient: as of `OrthogonalDense`. An optimizer that projects by itself,
+            as those of `keras_bsnn.optimizers`, does not need it.
 
     Returns:
         `keras.Sequential`, not compiled. Input `(batch, ...)`, centered, of any scale;
@@ -81,7 +84,7 @@ def bsnn_mlp(
             use_bias=False,
             kernel_initializer=HaarOrthogonal(seed=seed),
             kernel_constraint=Orthogonal(retraction, steps=1, tolerance=TOLERANCE),
-            tangent_gradient=True,
+            tangent_gradient=tangent_gradient,
         )
         for seed in seeds
     ]

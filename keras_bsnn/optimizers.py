@@ -160,8 +160,8 @@ class StiefelMuon(keras.optimizers.Optimizer):
 
     Args:
         learning_rate: `r`, a number or a `LearningRateSchedule`. The size of a step
-            does not shrink with the gradient, so a schedule should end near 0. For a few
-            dozen steps 0.1 is better.
+            does not shrink with the gradient, so a schedule should end near 0. For less
+            than a hundred steps, 0.1 or 0.2 is better.
         momentum: decay of the moving average of gradients, in [0, 1).
         nesterov: whether to look ahead by one step of the average.
         ns_steps: number of Newton-Schulz steps of `spectral_sign`.

@@ -135,6 +135,15 @@ def test_it_learns_and_is_saved(jit_compile, tmp_path):
     )
 
 
+@pytest.mark.parametrize("stacked", [True, False])
+def test_the_gradient_is_tangent_or_not(stacked):
+    for tangent in (True, False):
+        model = models.bsnn_mlp(3, 8, stacked=stacked, tangent_gradient=tangent)
+        blocks = [getattr(layer, "block", layer) for layer in model.layers]
+        found = [b.tangent_gradient for b in blocks if isinstance(b, OrthogonalDense)]
+        assert found == [tangent] * (1 if stacked else 3)
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_the_stack_starts_from_normalized_features(scale):
     x, y = data()

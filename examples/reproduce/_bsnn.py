@@ -75,6 +75,7 @@ def network(recipe, form, depth, units, image_set, seed):
             classes=image_set.classes,
             input_shape=image_set.shape,
             seed=seed,
+            tangent_gradient=False,  # the optimizer projects
         )
     activation = authors_activation(form)
     constraint = {

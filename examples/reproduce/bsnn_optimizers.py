@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_bsnn import datasets, models
-from keras_bsnn.layers import DepthStack
 from keras_bsnn.optimizers import Stiefel, StiefelMuon
 
 SGD_RATES, ADAM_RATES = (1e-3, 3e-3, 1e-2, 3e-2), (1e-4, 3e-4, 1e-3, 3e-3)
@@ -78,9 +77,8 @@ def train(make, rate, seed, args):
         datasets.IMAGE_SETS[args.dataset].classes,
         input_shape=datasets.IMAGE_SETS[args.dataset].shape,
         seed=seed,
+        tangent_gradient=False,
     )
-    (stack,) = (layer for layer in model.layers if isinstance(layer, DepthStack))
-    stack.block.tangent_gradient = False
     _bsnn.compile_model(model, make(_bsnn.warm_up_and_decay(rate, len(data["fit"]))))
     clock = _bsnn.Clock(data["held_out"], every=len(data["fit"]))
     model.fit(data["fit"], shuffle=False, verbose=0, callbacks=[clock])

@@ -16,7 +16,9 @@ from _bsnn import FUNCTIONS, RECIPES
 from rich.console import Console
 from rich.table import Table
 
-from keras_bsnn import datasets
+from keras_bsnn import _record, datasets
+
+HEADS = ("", "ours", "authors' recipe", "ratio", "accuracy of theirs then")
 
 
 def main():
@@ -28,6 +30,8 @@ def main():
             found[name] = race(name, args)
             _bsnn.write(args.out, settings=vars(args), result=found)
     show(found, args)
+    if args.readme:
+        _record.fill(args.readme, "bsnn_race.py", markdown(found))
 
 
 def arguments():
@@ -41,6 +45,7 @@ def arguments():
     add("--every", type=int, default=10, help="steps to an evaluation of ours")
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_race.json")
+    add("--readme", help="a file to write the table into, between its markers")
     return parser.parse_args()
 
 
@@ -69,21 +74,32 @@ def run(recipe, name, args, limit):
     return {"reached": reached, **recipe._asdict(), "curve": clock.curve}
 
 
-def show(found, args):
-    table = Table(title=f"{args.dataset}: seconds to {args.accuracy:.0%} on test data")
-    for head in ("", "ours", "authors' recipe", "ratio", "authors' accuracy then"):
-        table.add_column(head, justify="right" if head else "left")
+def contents(found):
     for name, runs in found.items():
         ours, theirs = (runs[recipe]["curve"][-1] for recipe in ("best", "authors"))
         more = "" if runs["authors"]["reached"] else "> "
-        table.add_row(
+        yield (
             name,
-            f"{ours['seconds']:.0f}" if runs["best"]["reached"] else "not reached",
-            f"{more}{theirs['seconds']:.0f}",
+            f"{ours['seconds']:.0f} s" if runs["best"]["reached"] else "not reached",
+            f"{more}{theirs['seconds']:.0f} s",
             f"{more}{theirs['seconds'] / ours['seconds']:.1f}",
             f"{theirs['accuracy']:.4f}",
         )
+
+
+def show(found, args):
+    table = Table(title=f"{args.dataset}: seconds to {args.accuracy:.0%} on test data")
+    for head in HEADS:
+        table.add_column(head, justify="right" if head else "left")
+    for row in contents(found):
+        table.add_row(*row)
     Console().print(table)
+
+
+def markdown(found):
+    alignment = ["---", *["---:"] * (len(HEADS) - 1)]
+    rows = (HEADS, alignment, *contents(found))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 if __name__ == "__main__":
