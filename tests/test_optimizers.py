@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bsnn import callbacks, models, optimizers
+from keras_bsnn import callbacks, optimizers
 from keras_bsnn.constraints import Orthogonal, is_orthogonal, orthogonal_kernels
 from keras_bsnn.layers import DepthStack, OrthogonalDense
 from keras_bsnn.ops import orthogonal
@@ -174,7 +174,7 @@ def test_the_momentum_stays_near_the_tangent_space():
         tangent = np.asarray(orthogonal.project_tangent(w, m))
         return np.linalg.norm(m - tangent) / np.linalg.norm(m)
 
-    assert normal_part(Stiefel) < 0.02
+    assert normal_part(Stiefel) < 0.05
     assert normal_part(lambda optimizer: optimizer) > 0.2
 
 
@@ -185,7 +185,7 @@ def test_weight_decay_passes_over_orthogonal_kernels():
     stiefel = Stiefel(optimizer)
     stiefel.exclude_from_weight_decay(var_names=["bias"])
     stiefel.build(model.trainable_variables)
-    zeros = [keras.ops.zeros_like(v) for v in model.trainable_variables]
+    zeros = [keras.ops.zeros(v.shape) for v in model.trainable_variables]
     stiefel.apply(zeros, model.trainable_variables)
     for variable, start in zip(model.trainable_variables, before, strict=True):
         decays = not is_orthogonal(variable) and "bias" not in variable.name
@@ -342,7 +342,10 @@ def one_step(model, rate=0.01, seed=0, **settings):
 @pytest.mark.parametrize("depth", [1, 10, 100])
 @pytest.mark.parametrize("units", [8, 32])
 def test_the_size_of_a_step(depth, units):
-    model = models.bsnn_mlp(depth, units, "tanh", input_shape=(6,), classes=3, seed=0)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(units)])
+    model.add(DepthStack(OrthogonalDense(units, "gp_tanh", use_bias=False), depth))
+    model.add(keras.layers.Dense(3))
     rate = 0.01
     for path, (_, change) in one_step(model, rate).items():
         if change.ndim == 3:
@@ -399,7 +402,7 @@ def test_no_gradient_no_step():
     optimizer = StiefelMuon(0.1)
     variables = model.trainable_variables
     optimizer.build(variables)
-    optimizer.apply([keras.ops.zeros_like(v) for v in variables], variables)
+    optimizer.apply([keras.ops.zeros(v.shape) for v in variables], variables)
     assert_close(model.get_weights(), before, atol=1e-6)
 
 

@@ -56,7 +56,7 @@ class Recipe(NamedTuple):
 RECIPES = {
     "authors": Recipe("unit_norm", 64, 1e-4),
     "orthogonal": Recipe("orthogonal", 64, 1e-4),
-    "best": Recipe("best", 512, 0.05),
+    "best": Recipe("best", 1024, 0.1),
 }
 
 
