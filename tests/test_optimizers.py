@@ -20,6 +20,7 @@ ALL = {
     **{name: lambda make=make: Stiefel(make()) for name, make in INNER.items()},
     "stiefel_muon": lambda: StiefelMuon(0.1),
 }
+FEW = ("sgd", "stiefel_muon")
 is_tensorflow = keras.backend.backend() == "tensorflow"
 # Without jit, JAX would compile the loop of a stack anew in every step.
 JIT = [False, True] if is_tensorflow else [True]
@@ -70,9 +71,13 @@ def assert_close(these, those, atol=1e-6):
         assert np.allclose(a, b, atol=atol), np.abs(a - b).max()
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("jit_compile", JIT)
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    ("name", "jit_compile", "policy"),
+    [
+        *((name, True, "float32") for name in ALL),
+        *((name, jit, "mixed_bfloat16") for name in FEW for jit in JIT),
+    ],
+)
 def test_it_trains_and_kernels_stay_orthogonal(name, jit_compile, policy):
     model = network(dtype=policy)
     losses = fit(model, ALL[name](), epochs=6, jit_compile=jit_compile)
@@ -81,15 +86,14 @@ def test_it_trains_and_kernels_stay_orthogonal(name, jit_compile, policy):
 
 
 @pytest.mark.skipif(not is_tensorflow, reason="JAX is run with jit only")
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", FEW)
 def test_jit_makes_no_difference(name):
     found = []
     for jit_compile in (False, True):
         model = network()
         fit(model, ALL[name](), jit_compile=jit_compile)
         found.append(model.get_weights())
-    # Lion's and Muon's steps are signs, which rounding may turn.
-    assert_close(*found, atol=1e-2 if name in ("lion", "muon") else 1e-4)
+    assert_close(*found, atol=1e-4)
 
 
 # Stiefel
@@ -196,11 +200,8 @@ def test_weight_decay_passes_over_orthogonal_kernels():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"clipnorm": 0.1},
         {"global_clipnorm": 0.1},
-        {"clipvalue": 0.01},
         {"gradient_accumulation_steps": 2},
-        {"use_ema": True, "ema_momentum": 0.9},
         {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 3},
         {"loss_scale_factor": 128.0},
         {"weight_decay": 0.01},
@@ -213,7 +214,7 @@ def test_settings_of_every_optimizer(make, settings):
     optimizer = Stiefel(make(**settings)) if make else StiefelMuon(0.1, **settings)
     losses = fit(model, optimizer, epochs=4)
     assert losses[-1] < losses[0]
-    if make or "use_ema" not in settings:
+    if make or "use_ema" not in settings:  # fit ends with the averages
         assert max(errors(model)) < 1e-5
 
 
@@ -267,7 +268,7 @@ def test_averages_that_training_ends_with_are_orthogonal():
     assert float(keras.ops.max(orthogonal.orthogonality_error(raw[0]))) > 1e-3
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ["adam", "stiefel_muon"])
 def test_saved_and_resumed_is_as_if_unbroken(tmp_path, name):
     unbroken = network()
     fit(unbroken, ALL[name](), epochs=2)
@@ -298,7 +299,7 @@ def test_under_mixed_float16(make):
 
 
 @pytest.mark.skipif(not is_tensorflow, reason="a strategy of TensorFlow")
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", FEW)
 def test_two_replicas_are_one_process(name):
     import tensorflow as tf
 
@@ -312,7 +313,7 @@ def test_two_replicas_are_one_process(name):
             model = network()
             fit(model, ALL[name](), jit_compile=False)
         found.append(model.get_weights())
-    assert_close(*found, atol=1e-2 if name in ("lion", "muon") else 1e-4)
+    assert_close(*found, atol=1e-4)
 
 
 @pytest.mark.parametrize("bad", [3, "no such optimizer", None, keras.layers.Dense(1)])
