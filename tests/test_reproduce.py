@@ -16,6 +16,10 @@ from keras_bsnn.ops import orthogonal
 REPRODUCE = pathlib.Path(__file__).parents[1] / "examples" / "reproduce"
 SMALL = ("--dataset", "digits")
 
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="minutes of compilation"
+)
+
 
 @pytest.fixture
 def run(monkeypatch):

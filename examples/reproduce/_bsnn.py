@@ -193,9 +193,9 @@ class Clock(keras.callbacks.Callback):
 def evaluate(model, data):
     """Accuracy, in a loop of its own: `evaluate` within `fit` would reset its state."""
     right = total = 0
-    for images, labels in data:
+    for images, labels in data.as_numpy_iterator():
         predicted = np.argmax(model.predict_on_batch(images), axis=-1)
-        right += int(np.sum(predicted == np.asarray(labels)))
+        right += int(np.sum(predicted == labels))
         total += len(labels)
     return round(right / total, 4)
 
