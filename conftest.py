@@ -27,3 +27,12 @@ def data_folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def fixed_seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def replicas():
+    """A strategy of two, without collectives: theirs allow one strategy a process."""
+    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
+    assert len(devices) == 2
+    to_one = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(devices, to_one)

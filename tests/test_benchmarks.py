@@ -1,32 +1,14 @@
 """The benchmarks, small: they run, and write what a result file must say."""
 
 import json
-import pathlib
-import runpy
-import sys
 
 import pytest
-
-BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+from scripts import ROOT, result, runner
 
 
 @pytest.fixture
 def run(monkeypatch):
-    """Runs a script with arguments, as `python benchmarks/...` does."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-
-    def run(script, *arguments):
-        path = str(BENCHMARKS / script)
-        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
-        runpy.run_path(path, run_name="__main__")
-
-    return run
-
-
-def result(path):
-    record = json.loads(path.read_text())
-    assert record["versions"]["keras"] and record["machine"]["cores"]
-    return record["result"]
+    return runner(ROOT / "benchmarks", monkeypatch)
 
 
 def test_constraint(tmp_path, run, capsys):

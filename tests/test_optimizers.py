@@ -300,15 +300,11 @@ def test_under_mixed_float16(make):
 
 @pytest.mark.skipif(not is_tensorflow, reason="a strategy of TensorFlow")
 @pytest.mark.parametrize("name", FEW)
-def test_two_replicas_are_one_process(name):
+def test_two_replicas_are_one_process(name, replicas):
     import tensorflow as tf
 
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     found = []
-    for strategy in (
-        tf.distribute.MirroredStrategy(devices),
-        tf.distribute.get_strategy(),
-    ):
+    for strategy in (replicas, tf.distribute.get_strategy()):
         with strategy.scope():
             model = network()
             fit(model, ALL[name](), jit_compile=False)

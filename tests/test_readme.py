@@ -1,15 +1,13 @@
 """What the README shows is true: its code runs, its tables are what scripts print."""
 
 import json
-import pathlib
 import re
-import runpy
 
 import keras
 import pytest
+from scripts import REPRODUCE, ROOT, runner
 
-HERE = pathlib.Path(__file__).parents[1]
-README = (HERE / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 
 
 def test_the_code_runs(tmp_path, monkeypatch):
@@ -24,9 +22,8 @@ def test_the_code_runs(tmp_path, monkeypatch):
 @pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="Keras' ops on JAX round to float32"
 )
-def test_the_table_of_constants(capsys):
-    script = HERE / "examples" / "reproduce" / "bsnn_constants.py"
-    runpy.run_path(str(script), run_name="__main__")
+def test_the_table_of_constants(capsys, monkeypatch):
+    runner(REPRODUCE, monkeypatch)("bsnn_constants.py")
     assert capsys.readouterr().out in README
 
 
@@ -34,7 +31,7 @@ def test_the_table_of_results():
     rows = re.findall(r"^\| (\d) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.M)
     assert len(rows) == 3
     for seed, *accuracies in rows:
-        file = HERE / "examples" / "results" / f"bsnn-mnist-200x128-seed{seed}.json"
+        file = ROOT / "examples" / "results" / f"bsnn-mnist-200x128-seed{seed}.json"
         record = json.loads(file.read_text())
         assert record["settings"]["seed"] == int(seed)
         found = record["result"]["accuracy"]["ours"]
@@ -43,7 +40,7 @@ def test_the_table_of_results():
 
 
 def test_ten_thousand_layers():
-    file = HERE / "examples" / "results" / "bsnn-mnist-10000x32-seed0.json"
+    file = ROOT / "examples" / "results" / "bsnn-mnist-10000x32-seed0.json"
     record = json.loads(file.read_text())
     assert record["settings"]["depth"] == 10_000
     assert record["seconds"] < 30 * 60
@@ -52,7 +49,7 @@ def test_ten_thousand_layers():
 
 
 def test_the_table_of_retractions():
-    file = HERE / "benchmarks" / "results" / "retraction.json"
+    file = ROOT / "benchmarks" / "results" / "retraction.json"
     rows = json.loads(file.read_text())["result"]
     for row in rows:
         if "step_seconds" in row:
@@ -63,7 +60,7 @@ def test_the_table_of_retractions():
 
 def test_the_table_of_depths():
     """It is what the script makes of its results, and the script itself is tested."""
-    rows = json.loads((HERE / "benchmarks/results/depth.json").read_text())["result"]
+    rows = json.loads((ROOT / "benchmarks/results/depth.json").read_text())["result"]
     for row in rows:
         step = f"{float(format(row['step_microseconds_per_layer'], '.3g')):,.10g} µs"
         assert re.search(

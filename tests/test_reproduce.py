@@ -1,19 +1,16 @@
 """The scripts on accuracy, depth and learning rates, small: they do what they say."""
 
 import json
-import pathlib
-import runpy
-import sys
 import time
 
 import keras
 import numpy as np
 import pytest
+from scripts import REPRODUCE, result, runner
 
 from keras_bsnn import datasets
 from keras_bsnn.ops import orthogonal
 
-REPRODUCE = pathlib.Path(__file__).parents[1] / "examples" / "reproduce"
 SMALL = ("--dataset", "digits")
 
 pytestmark = pytest.mark.skipif(
@@ -23,15 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def run(monkeypatch):
-    """Runs a script with arguments, as `python examples/reproduce/...` does."""
-    monkeypatch.syspath_prepend(REPRODUCE)
-
-    def run(script, *arguments):
-        path = str(REPRODUCE / script)
-        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
-        runpy.run_path(path, run_name="__main__")
-
-    return run
+    return runner(REPRODUCE, monkeypatch)
 
 
 @pytest.fixture
@@ -40,12 +29,6 @@ def bsnn(monkeypatch):
     import _bsnn
 
     return _bsnn
-
-
-def result(path):
-    record = json.loads(path.read_text())
-    assert record["versions"]["keras"] and record["machine"]["cores"]
-    return record["result"]
 
 
 def test_table(tmp_path, run, capsys):
@@ -93,7 +76,8 @@ def test_table_of_several_seeds_and_on_validation_data(tmp_path, run, capsys):
 
 def test_race(tmp_path, run, capsys):
     out = tmp_path / "race.json"
-    small = ["--depth", 4, "--width", 16, "--epochs", 10, "--every", 2]
+    small = ["--depth", 4, "--width", 16, "--epochs", 3, "--every", 4]
+    small += ["--batch-size", 64]
     small += ["--accuracy", 0.7, "--limit", 0.5, "--out", out]
     run("bsnn_race.py", *SMALL, *small, "--rows", "tanh")
     ours, theirs = (result(out)["tanh"][recipe] for recipe in ("best", "authors"))

@@ -2,18 +2,17 @@
 
 import importlib.util
 import json
-import pathlib
 import sys
 
 import keras
 import numpy as np
 import pytest
+from scripts import REPRODUCE
 
 from keras_bsnn.activations import GaussianPoincare
 from keras_bsnn.ops import _backend
 
-HERE = pathlib.Path(__file__).parents[1]
-SCRIPT = HERE / "examples" / "reproduce" / "bsnn_synthetic.py"
+SCRIPT = REPRODUCE / "bsnn_synthetic.py"
 SMALL = {"depth": 30, "units": 64, "samples": 40, "seed": 3}
 
 

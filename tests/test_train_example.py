@@ -3,7 +3,6 @@
 import csv
 import importlib.util
 import json
-import pathlib
 import signal
 import subprocess
 import sys
@@ -11,8 +10,9 @@ import time
 
 import keras
 import pytest
+from scripts import ROOT
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "examples" / "train.py"
+SCRIPT = ROOT / "examples" / "train.py"
 SMALL = ["--depth", "8", "--units", "24", "--batch-size", "50"]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_bsnn import activations, datasets, diagnostics, models
 from keras_bsnn._record import environment
+from keras_bsnn.callbacks import Retract
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import DepthStack, OrthogonalDense
@@ -188,6 +189,36 @@ class Clock(keras.callbacks.Callback):
         late = self.limit is not None and seconds >= self.limit
         self.model.stop_training = reached or late or not np.isfinite(logs["loss"])
         self.begin += time.perf_counter() - pause
+
+
+def train(recipe, form, depth, units, dataset, epochs, seed, validate=False):
+    """Trains a network, evaluating after each epoch; returns its norms and accuracies.
+
+    Largest and smallest norms are those of every layer but the logits.
+    """
+    keras.utils.set_random_seed(seed)
+    data = load(dataset, recipe.batch_size, validate, seed)
+    model = network(recipe, form, depth, units, datasets.IMAGE_SETS[dataset], seed)
+    steps = len(data["fit"]) * epochs
+    compile_model(model, optimizer(recipe, recipe.learning_rate, steps))
+    clock = Clock(data["held_out"], every=len(data["fit"]))
+    model.fit(
+        data["fit"],
+        epochs=epochs,
+        shuffle=False,  # the pipeline does
+        verbose=0,
+        callbacks=[clock, *([] if recipe.kernels == "unit_norm" else [Retract()])],
+    )
+    norms = signal_norms(model, dataset, seed)
+    found = {
+        "train": evaluate(model, data["train"]),
+        "held_out": evaluate(model, data["held_out"]),
+        "largest_over_smallest_norm": signal_spread(norms),
+        "orthogonality_error": orthogonality_error(model),
+        "seconds": clock.curve[-1]["seconds"],
+        "curve": clock.curve,
+    }
+    return norms, found
 
 
 def evaluate(model, data):

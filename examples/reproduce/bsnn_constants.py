@@ -6,17 +6,9 @@ For each function: the scale, both shifts, and the slope of the length map at ea
 """
 
 import keras
+from _bsnn import gelu_by_sigmoid, leaky_relu
 
 from keras_bsnn.activations import GaussianPoincare
-
-
-def leaky_relu(x):
-    return keras.ops.leaky_relu(x, negative_slope=0.01)
-
-
-def gelu_by_sigmoid(x):
-    return x * keras.ops.sigmoid(1.702 * x)
-
 
 FUNCTIONS = {
     "tanh": "tanh",

@@ -11,13 +11,11 @@ import json
 from pathlib import Path
 
 import _bsnn
-import keras
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keras_bsnn import datasets, diagnostics, plots
-from keras_bsnn.callbacks import Retract
+from keras_bsnn import diagnostics, plots
 
 POINTS = 100  # of a curve that is drawn
 
@@ -54,35 +52,11 @@ def file_name(args, depth):
 
 def train(args, depth, path):
     recipe = _bsnn.RECIPES["best"]
-    keras.utils.set_random_seed(args.seed)
-    data = _bsnn.load(args.dataset, recipe.batch_size, False, args.seed)
-    image_set = datasets.IMAGE_SETS[args.dataset]
-    model = _bsnn.network(
-        recipe, args.activation, depth, args.width, image_set, args.seed
-    )
-    steps = len(data["fit"]) * args.epochs
-    _bsnn.compile_model(model, _bsnn.optimizer(recipe, recipe.learning_rate, steps))
-    clock = _bsnn.Clock(data["held_out"], every=len(data["fit"]))
-    model.fit(
-        data["fit"],
-        epochs=args.epochs,
-        shuffle=False,  # the pipeline does
-        verbose=0,
-        callbacks=[clock, Retract()],
-    )
-    measured = _bsnn.signal_norms(model, args.dataset, args.seed)
-    row = {
-        **recipe._asdict(),
-        "train": _bsnn.evaluate(model, data["train"]),
-        "test": _bsnn.evaluate(model, data["held_out"]),
-        "seconds": clock.curve[-1]["seconds"],
-        "largest_over_smallest_norm": _bsnn.signal_spread(measured),
-        "orthogonality_error": _bsnn.orthogonality_error(model),
-        "curve": clock.curve,
-        "norms": thinned(measured),
-    }
+    size = (depth, args.width, args.dataset, args.epochs, args.seed)
+    norms, found = _bsnn.train(recipe, f"gp_{args.activation}", *size)
+    row = {**recipe._asdict(), **found, "norms": thinned(norms)}
     _bsnn.write(path, settings={**vars(args), "depth": depth}, result=row)
-    print(path.name, row["train"], row["test"], flush=True)
+    print(path.name, row["train"], row["held_out"], flush=True)
 
 
 def thinned(measured):
@@ -120,7 +94,7 @@ def show(found, args):
         table.add_column(head, justify="right")
     for depth, row in found.items():
         spreads = row["largest_over_smallest_norm"]
-        cells = (row["train"], row["test"], row["seconds"], *spreads.values())
+        cells = (row["train"], row["held_out"], row["seconds"], *spreads.values())
         table.add_row(f"{depth:,}", *map(str, cells))
     Console().print(table)
 

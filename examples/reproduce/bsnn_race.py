@@ -41,6 +41,7 @@ def arguments():
     add("--accuracy", type=float, default=0.95)
     add("--limit", type=float, default=10, help="times that of ours")
     add("--learning-rate", type=float, default=0.1, help="of ours, for so few steps")
+    add("--batch-size", type=int, default=RECIPES["best"].batch_size, help="of ours")
     add("--epochs", type=float, default=0.75, help="of our schedule")
     add("--every", type=int, default=10, help="steps to an evaluation of ours")
     add("--seed", type=int, default=0)
@@ -50,7 +51,9 @@ def arguments():
 
 
 def race(name, args):
-    recipe = RECIPES["best"]._replace(learning_rate=args.learning_rate)
+    recipe = RECIPES["best"]._replace(
+        learning_rate=args.learning_rate, batch_size=args.batch_size
+    )
     best = run(recipe, name, args, limit=None)
     seconds = best["curve"][-1]["seconds"]
     authors = run(RECIPES["authors"], name, args, limit=args.limit * seconds)

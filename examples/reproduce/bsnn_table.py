@@ -15,14 +15,12 @@ import json
 from pathlib import Path
 
 import _bsnn
-import keras
 import numpy as np
 from _bsnn import FUNCTIONS, RECIPES
 from rich.console import Console
 from rich.table import Table
 
-from keras_bsnn import _record, datasets
-from keras_bsnn.callbacks import Retract
+from keras_bsnn import _record
 
 FORMS = [prefix + name for name in FUNCTIONS for prefix in ("", "gp_")]
 # Accuracies in %, of the training and the test data of MNIST, without batch norm:
@@ -99,31 +97,12 @@ def train_row(args, name, form, seed, path):
         batch_size=args.batch_size or recipe.batch_size,
         learning_rate=args.learning_rate or recipe.learning_rate,
     )
-    keras.utils.set_random_seed(seed)
-    data = _bsnn.load(args.dataset, recipe.batch_size, args.validate, seed)
-    image_set = datasets.IMAGE_SETS[args.dataset]
-    model = _bsnn.network(recipe, form, args.depth, args.width, image_set, seed)
-    steps = len(data["fit"]) * args.epochs
-    optimizer = _bsnn.optimizer(recipe, recipe.learning_rate, steps)
-    _bsnn.compile_model(model, optimizer)
-    clock = _bsnn.Clock(data["held_out"], every=len(data["fit"]))
-    model.fit(
-        data["fit"],
-        epochs=args.epochs,
-        shuffle=False,  # the pipeline does
-        verbose=0,
-        callbacks=[clock, *([Retract()] if name != "authors" else [])],
-    )
-    norms = _bsnn.signal_norms(model, args.dataset, seed)
+    size = (args.depth, args.width, args.dataset, args.epochs, seed, args.validate)
+    _, found = _bsnn.train(recipe, form, *size)
     row = {
         **{"dataset": args.dataset, "recipe": name, "form": form, "seed": seed},
         **{"depth": args.depth, "width": args.width, "epochs": args.epochs},
-        **{"validation": args.validate, **recipe._asdict()},
-        "train": _bsnn.evaluate(model, data["train"]),
-        "held_out": _bsnn.evaluate(model, data["held_out"]),
-        "largest_over_smallest_norm": _bsnn.signal_spread(norms),
-        "orthogonality_error": _bsnn.orthogonality_error(model),
-        "curve": clock.curve,
+        **{"validation": args.validate, **recipe._asdict(), **found},
     }
     _bsnn.write(path, result=row)
     print(path.name, row["train"], row["held_out"], flush=True)

@@ -555,16 +555,10 @@ def test_layers_that_are_not_equal():
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="of TensorFlow")
-def test_replicas_keep_one_moving_mean():
-    import tensorflow as tf
-
-    devices = tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        pytest.fail("conftest.py makes two logical CPUs")
-    strategy = tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
+def test_replicas_keep_one_moving_mean(replicas):
     x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
     x[4:] += 10
-    with strategy.scope():
+    with replicas.scope():
         block = keras.layers.BatchNormalization(momentum=0.0)
         stack = DepthStack(block, 2)
         model = keras.Sequential([keras.Input((4,)), stack])
