@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from keras_bsnn import activations, datasets, diagnostics, models
 from keras_bsnn._record import environment
@@ -260,6 +262,21 @@ def write(path, **record):
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {**environment(), **record}
     path.write_text(json.dumps(record, indent=1, default=str) + "\n")
+
+
+def show(title, heads, rows):
+    """Prints a table whose first column is text."""
+    table = Table(title=title)
+    for k, head in enumerate(heads):
+        table.add_column(head, justify="right" if k else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=150).print(table)
+
+
+def markdown(heads, rows):
+    lines = (heads, ["---", *["---:"] * (len(heads) - 1)], *rows)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def parser(doc):

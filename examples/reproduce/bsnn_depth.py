@@ -12,12 +12,14 @@ from pathlib import Path
 
 import _bsnn
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from keras_bsnn import diagnostics, plots
+from keras_bsnn import _record, diagnostics, plots
 
 POINTS = 100  # of a curve that is drawn
+HEADS = (
+    *("layers", "train accuracy in %", "test accuracy in %", "minutes"),
+    *("forward norms, max/min", "gradient norms, max/min"),
+)
 
 
 def main():
@@ -28,7 +30,10 @@ def main():
         if not path.exists():
             train(args, depth, path)
     found = {d: json.loads(path.read_text())["result"] for d, path in paths.items()}
-    show(found, args)
+    rows = [*contents(found)]
+    _bsnn.show(f"{args.dataset}, {args.activation}, {args.width} units", HEADS, rows)
+    if args.readme:
+        _record.fill(args.readme, "bsnn_depth.py", _bsnn.markdown(HEADS, rows))
     plots.signals({label(d, row): norms(row) for d, row in found.items()}, args.figure)
 
 
@@ -42,6 +47,7 @@ def arguments():
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_depth")
     add("--figure", type=Path, default="docs/bsnn_depth.png")
+    add("--readme", help="a file to write the table into, between its markers")
     return parser.parse_args()
 
 
@@ -86,17 +92,12 @@ def label(depth, row):
     return f"{depth:,} layers: {row['test']:.1%} on test data"
 
 
-def show(found, args):
-    title = f"{args.dataset}, {args.activation}, {args.width} units, one setting"
-    table = Table(title=title)
-    heads = ("depth", "train", "test", "seconds", "forward max/min", "gradient max/min")
-    for head in heads:
-        table.add_column(head, justify="right")
+def contents(found):
     for depth, row in found.items():
-        spreads = row["largest_over_smallest_norm"]
-        cells = (row["train"], row["held_out"], row["seconds"], *spreads.values())
-        table.add_row(f"{depth:,}", *map(str, cells))
-    Console().print(table)
+        spreads = row["largest_over_smallest_norm"].values()
+        accuracies = (f"{100 * row[which]:.2f}" for which in ("train", "held_out"))
+        minutes = f"{row['seconds'] / 60:.1f}"
+        yield f"{depth:,}", *accuracies, minutes, *(f"{s:.2f}" for s in spreads)
 
 
 if __name__ == "__main__":

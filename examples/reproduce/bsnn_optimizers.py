@@ -15,10 +15,8 @@ from pathlib import Path
 import _bsnn
 import keras
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from keras_bsnn import datasets, models
+from keras_bsnn import _record, datasets, models
 from keras_bsnn.optimizers import Stiefel, StiefelMuon
 
 SGD_RATES, ADAM_RATES = (1e-3, 3e-3, 1e-2, 3e-2), (1e-4, 3e-4, 1e-3, 3e-3)
@@ -38,6 +36,7 @@ OPTIMIZERS = {
     "StiefelMuon, 4 steps": (lambda rate: StiefelMuon(rate, ns_steps=4), MUON_RATES),
     "StiefelMuon, 5 steps": (lambda rate: StiefelMuon(rate, ns_steps=5), MUON_RATES),
 }
+HEADS = ("", "best learning rate", "accuracy in %", "range over the seeds")
 
 
 def main():
@@ -52,7 +51,11 @@ def main():
                 found.append({**key, **train(make, rate, seed, args)})
                 print(found[-1], flush=True)
                 _bsnn.write(args.out, settings=vars(args), result=found)
-    show(found, args)
+    rows = [*contents(found)]
+    title = f"{args.dataset}, {args.depth} x {args.width}, validation, one epoch"
+    _bsnn.show(title, HEADS, rows)
+    if args.readme:
+        _record.fill(args.readme, "bsnn_optimizers.py", _bsnn.markdown(HEADS, rows))
 
 
 def arguments():
@@ -64,6 +67,7 @@ def arguments():
     add("--optimizers", nargs="+", choices=OPTIMIZERS, default=[*OPTIMIZERS])
     add("--seeds", nargs="+", type=int, default=[0, 1])
     add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_optimizers.json")
+    add("--readme", help="a file to write the table into, between its markers")
     return parser.parse_args()
 
 
@@ -85,16 +89,13 @@ def train(make, rate, seed, args):
     return clock.curve[-1]
 
 
-def show(found, args):
-    table = Table(title=f"{args.dataset}, {args.depth} x {args.width}, one epoch")
-    for head in ("optimizer", "learning rate", "validation accuracy", "spread"):
-        table.add_column(head)
-    for name in args.optimizers:
-        rates, means, spreads = summary(found, name)
-        for rate, mean, spread in zip(rates, means, spreads, strict=True):
-            mark = " *" if mean == max(means) else ""
-            table.add_row(name, f"{rate:g}", f"{mean:.4f}{mark}", f"{spread:.4f}")
-    Console().print(table)
+def contents(found):
+    for name in OPTIMIZERS:
+        rates, means, ranges = summary(found, name)
+        if rates:
+            best = np.argmax(means)
+            accuracy = f"{100 * means[best]:.2f}"
+            yield name, f"{rates[best]:g}", accuracy, f"{100 * ranges[best]:.2f}"
 
 
 def summary(found, name):

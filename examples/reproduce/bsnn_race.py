@@ -13,8 +13,6 @@ from pathlib import Path
 import _bsnn
 import keras
 from _bsnn import FUNCTIONS, RECIPES
-from rich.console import Console
-from rich.table import Table
 
 from keras_bsnn import _record, datasets
 
@@ -29,9 +27,10 @@ def main():
         if name not in found:
             found[name] = race(name, args)
             _bsnn.write(args.out, settings=vars(args), result=found)
-    show(found, args)
+    rows = [*contents(found)]
+    _bsnn.show(f"{args.dataset}: time to {args.accuracy:.0%} on test data", HEADS, rows)
     if args.readme:
-        _record.fill(args.readme, "bsnn_race.py", markdown(found))
+        _record.fill(args.readme, "bsnn_race.py", _bsnn.markdown(HEADS, rows))
 
 
 def arguments():
@@ -88,21 +87,6 @@ def contents(found):
             f"{more}{theirs['seconds'] / ours['seconds']:.1f}",
             f"{theirs['accuracy']:.4f}",
         )
-
-
-def show(found, args):
-    table = Table(title=f"{args.dataset}: seconds to {args.accuracy:.0%} on test data")
-    for head in HEADS:
-        table.add_column(head, justify="right" if head else "left")
-    for row in contents(found):
-        table.add_row(*row)
-    Console().print(table)
-
-
-def markdown(found):
-    alignment = ["---", *["---:"] * (len(HEADS) - 1)]
-    rows = (HEADS, alignment, *contents(found))
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 if __name__ == "__main__":

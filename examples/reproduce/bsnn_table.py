@@ -17,8 +17,6 @@ from pathlib import Path
 import _bsnn
 import numpy as np
 from _bsnn import FUNCTIONS, RECIPES
-from rich.console import Console
-from rich.table import Table
 
 from keras_bsnn import _record
 
@@ -50,7 +48,8 @@ def main():
             if not path.exists():
                 train_row(args, recipe, form, seed, path)
     found = read(args.out)
-    show(found)
+    for table in contents(found):
+        _bsnn.show(*table)
     if args.readme:
         _record.fill(args.readme, "bsnn_table.py", markdown(found))
 
@@ -162,24 +161,9 @@ def spread(values):
     return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.2f}"
 
 
-def show(found):
-    for title, heads, rows in contents(found):
-        table = Table(title=title)
-        for head in heads:
-            table.add_column(head, justify="right" if head else "left")
-        for row in rows:
-            table.add_row(*row)
-        Console(width=150).print(table)
-
-
 def markdown(found):
-    lines = []
-    for title, heads, rows in contents(found):
-        lines += [f"**{title}**", ""]
-        alignment = ["---", *["---:"] * (len(heads) - 1)]
-        lines += [f"| {' | '.join(cells)} |" for cells in (heads, alignment, *rows)]
-        lines.append("")
-    return "\n".join(lines[:-1])
+    tables = contents(found)
+    return "\n\n".join(f"**{t}**\n\n{_bsnn.markdown(*rest)}" for t, *rest in tables)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from pathlib import Path
 import _bsnn
 import keras
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from keras_bsnn import datasets, models
 from keras_bsnn.optimizers import StiefelMuon
@@ -37,7 +35,8 @@ def main():
     found = json.loads(args.out.read_text())["result"] if args.out.exists() else []
     for panel in panels(args):
         complete(found, *panel, args)
-    show(found, args)
+    heads = ("optimizer", "depth", "width", "best learning rate", "loss")
+    _bsnn.show("The smallest losses", heads, contents(found, args))
     draw(found, args)
 
 
@@ -130,16 +129,12 @@ def curve(found, name, depth, width):
     return rates, np.array([float(p["loss"]) for p in points])
 
 
-def show(found, args):
-    table = Table(title="The learning rate of the smallest loss")
-    for head in ("optimizer", "depth", "width", "best rate", "loss"):
-        table.add_column(head)
+def contents(found, args):
     for name, depth, width in panels(args):
         rates, losses = curve(found, name, depth, width)
         best = np.nanargmin(losses)
-        cells = (name, depth, width, f"{rates[best]:.2g}", f"{losses[best]:.3f}")
-        table.add_row(*map(str, cells))
-    Console().print(table)
+        size = (name, f"{depth:,}", f"{width:,}")
+        yield *size, f"{rates[best]:.2g}", f"{losses[best]:.3f}"
 
 
 def draw(found, args):
