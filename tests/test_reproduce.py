@@ -13,7 +13,7 @@ from keras_bsnn.ops import orthogonal
 
 SMALL = ("--dataset", "digits")
 
-pytestmark = pytest.mark.skipif(
+slow_on_jax = pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="minutes of compilation"
 )
 
@@ -31,6 +31,7 @@ def bsnn(monkeypatch):
     return _bsnn
 
 
+@slow_on_jax
 def test_table(tmp_path, run, capsys):
     small = ["--depth", 6, "--width", 24, "--epochs", 3, "--batch-size", 64]
     small += ["--rows", "relu", "gp_relu", "--out", tmp_path]
@@ -61,6 +62,7 @@ def test_table(tmp_path, run, capsys):
     assert accuracy in capsys.readouterr().out
 
 
+@slow_on_jax
 def test_table_of_several_seeds_and_on_validation_data(tmp_path, run, capsys):
     small = ["--depth", 2, "--width", 8, "--epochs", 1, "--rows", "gp_tanh"]
     small += ["--recipes", "best", "--seeds", 0, 1, "--learning-rate", 0.2]
@@ -74,6 +76,7 @@ def test_table_of_several_seeds_and_on_validation_data(tmp_path, run, capsys):
     assert f"± {deviation:.2f}" in capsys.readouterr().out
 
 
+@slow_on_jax
 def test_race(tmp_path, run, capsys):
     out = tmp_path / "race.json"
     small = ["--depth", 4, "--width", 16, "--epochs", 3, "--every", 4]
@@ -92,9 +95,10 @@ def test_race(tmp_path, run, capsys):
     assert again["tanh"]["best"] == ours and "elu" in again
 
 
+@slow_on_jax
 def test_depth(tmp_path, run):
     figure = tmp_path / "depth.png"
-    small = ["--depths", 2, 30, "--width", 8, "--epochs", 2, "--activation", "tanh"]
+    small = ["--depths", 2, 30, "--width", 32, "--epochs", 2, "--activation", "tanh"]
     run("bsnn_depth.py", *SMALL, *small, "--out", tmp_path, "--figure", figure)
     rows = {}
     for path in tmp_path.glob("*.json"):

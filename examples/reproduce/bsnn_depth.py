@@ -89,7 +89,7 @@ def norms(row):
 
 
 def label(depth, row):
-    return f"{depth:,} layers: {row['test']:.1%} on test data"
+    return f"{depth:,} layers: {row['held_out']:.1%} on test data"
 
 
 def contents(found):

@@ -107,7 +107,7 @@ def batch_of(dataset, split, size, seed):
 def restart(model, weights):
     model.set_weights(weights)
     for variable in model.optimizer.variables:
-        variable.assign(keras.ops.zeros_like(variable))
+        variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
 
 
 class Schedule(keras.callbacks.Callback):
