@@ -22,7 +22,7 @@ def bsnn_mlp(
     units=128,
     activation="gelu",
     classes=10,
-    eta=0.5,
+    eta=0.25,
     input_shape=None,
     retraction="newton_schulz",
     seed=None,
@@ -47,7 +47,8 @@ def bsnn_mlp(
             already (`"gp_tanh"`, an object of `keras_bsnn.activations`) is used as it
             is.
         classes: number of logits.
-        eta: correlation of two orthogonal inputs after `depth` layers.
+        eta: correlation of two orthogonal inputs after `depth` layers. Where it is
+            larger, norms drift further apart while the network is trained.
         input_shape: shape of one input; `None` to let the first batch tell.
         retraction: as of `keras_bsnn.constraints.Orthogonal`.
         seed: an integer for reproducible initial weights, or `None`.

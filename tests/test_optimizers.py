@@ -47,7 +47,7 @@ def data(batches=8, size=16):
     return x, np.argmax(x[:, :3] + 0.3 * x[:, 3:], axis=1)
 
 
-def fit(model, optimizer=None, epochs=1, jit_compile=True, **settings):
+def fit(model, optimizer=None, epochs=1, jit_compile=JIT[0], **settings):
     if optimizer is not None:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer, loss, jit_compile=jit_compile)

@@ -95,7 +95,9 @@ def both(block, x, jit_compile=False, **settings):
     stack = DepthStack(block, DEPTH, **settings)
     stacked = model_of([stack], x, jit_compile)
     layers = [stack.layer_at(i) for i in range(DEPTH)]
-    return stack, stacked, layers, model_of(layers, x, jit_compile)
+    # XLA takes long over many layers, and JAX without it over many steps.
+    sequential_jit = jit_compile and keras.backend.backend() == "jax"
+    return stack, stacked, layers, model_of(layers, x, sequential_jit)
 
 
 def loss_gradients(model, x, y):
