@@ -136,14 +136,14 @@ class DepthShaped(GaussianPoincare):
     >>> import keras_bsnn
     >>> gelu = keras_bsnn.activations.DepthShaped("gelu", depth=200)
     >>> round(gelu.epsilon, 4)
-    0.1298
+    0.2327
     """
 
     def __init__(
         self,
         function,
         depth,
-        eta=0.25,
+        eta=0.5,
         root="stable",
         epsilon=None,
         scale=None,

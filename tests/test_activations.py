@@ -40,7 +40,7 @@ def test_depth_shaped_is_normalized_and_has_an_epsilon():
 
 
 def test_the_default_of_eta_is_a_half():
-    assert DepthShaped("relu", 50).epsilon == DepthShaped("relu", 50, 0.25).epsilon
+    assert DepthShaped("relu", 50).epsilon == DepthShaped("relu", 50, 0.5).epsilon
 
 
 def test_normalizing_twice_changes_nothing():
