@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_bsnn import activations, datasets, diagnostics, models
-from keras_bsnn._record import environment
+from keras_bsnn._record import environment, fill
 from keras_bsnn.callbacks import Retract
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.initializers import HaarOrthogonal
@@ -274,6 +274,14 @@ def show(title, heads, rows):
     Console(width=150).print(table)
 
 
+def publish(args, script, title, heads, rows):
+    """Prints a table, and writes it into the file that `--readme` names."""
+    rows = [*rows]
+    show(title, heads, rows)
+    if args.readme:
+        fill(args.readme, script, markdown(heads, rows))
+
+
 def markdown(heads, rows):
     lines = (heads, ["---", *["---:"] * (len(heads) - 1)], *rows)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -286,6 +294,10 @@ def parser(doc):
     parser.add_argument("--depth", type=int, default=200)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--threads", type=int, help="of one operation; default: all")
+    parser.add_argument(
+        "--show", action="store_true", help="what is there, no training"
+    )
+    parser.add_argument("--readme", help="a file whose marked table to write anew")
     return parser
 
 

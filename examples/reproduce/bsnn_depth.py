@@ -13,7 +13,7 @@ from pathlib import Path
 import _bsnn
 import numpy as np
 
-from keras_bsnn import _record, diagnostics, plots
+from keras_bsnn import diagnostics, plots
 
 POINTS = 100  # of a curve that is drawn
 HEADS = (
@@ -27,13 +27,13 @@ def main():
     _bsnn.use_threads(args.threads)
     paths = {depth: args.out / file_name(args, depth) for depth in args.depths}
     for depth, path in paths.items():
-        if not path.exists():
+        if not path.exists() and not args.show:
             train(args, depth, path)
-    found = {d: json.loads(path.read_text())["result"] for d, path in paths.items()}
-    rows = [*contents(found)]
-    _bsnn.show(f"{args.dataset}, {args.activation}, {args.width} units", HEADS, rows)
-    if args.readme:
-        _record.fill(args.readme, "bsnn_depth.py", _bsnn.markdown(HEADS, rows))
+    found = {
+        d: json.loads(p.read_text())["result"] for d, p in paths.items() if p.exists()
+    }
+    title = f"{args.dataset}, {args.activation}, {args.width} units"
+    _bsnn.publish(args, "bsnn_depth.py", title, HEADS, contents(found))
     plots.signals({label(d, row): norms(row) for d, row in found.items()}, args.figure)
 
 
@@ -47,7 +47,6 @@ def arguments():
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_depth")
     add("--figure", type=Path, default="docs/bsnn_depth.png")
-    add("--readme", help="a file to write the table into, between its markers")
     return parser.parse_args()
 
 

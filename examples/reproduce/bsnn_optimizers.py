@@ -16,7 +16,7 @@ import _bsnn
 import keras
 import numpy as np
 
-from keras_bsnn import _record, datasets, models
+from keras_bsnn import datasets, models
 from keras_bsnn.optimizers import Stiefel, StiefelMuon
 
 SGD_RATES, ADAM_RATES = (1e-3, 3e-3, 1e-2, 3e-2), (1e-4, 3e-4, 1e-3, 3e-3)
@@ -43,7 +43,8 @@ def main():
     args = arguments()
     _bsnn.use_threads(args.threads)
     found = json.loads(args.out.read_text())["result"] if args.out.exists() else []
-    for name, seed in itertools.product(args.optimizers, args.seeds):
+    runs = [] if args.show else itertools.product(args.optimizers, args.seeds)
+    for name, seed in runs:
         make, rates = OPTIMIZERS[name]
         for rate in rates:
             key = {"optimizer": name, "learning_rate": rate, "seed": seed}
@@ -51,11 +52,8 @@ def main():
                 found.append({**key, **train(make, rate, seed, args)})
                 print(found[-1], flush=True)
                 _bsnn.write(args.out, settings=vars(args), result=found)
-    rows = [*contents(found)]
     title = f"{args.dataset}, {args.depth} x {args.width}, validation, one epoch"
-    _bsnn.show(title, HEADS, rows)
-    if args.readme:
-        _record.fill(args.readme, "bsnn_optimizers.py", _bsnn.markdown(HEADS, rows))
+    _bsnn.publish(args, "bsnn_optimizers.py", title, HEADS, contents(found))
 
 
 def arguments():
@@ -67,7 +65,6 @@ def arguments():
     add("--optimizers", nargs="+", choices=OPTIMIZERS, default=[*OPTIMIZERS])
     add("--seeds", nargs="+", type=int, default=[0, 1])
     add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_optimizers.json")
-    add("--readme", help="a file to write the table into, between its markers")
     return parser.parse_args()
 
 

@@ -14,7 +14,7 @@ import _bsnn
 import keras
 from _bsnn import FUNCTIONS, RECIPES
 
-from keras_bsnn import _record, datasets
+from keras_bsnn import datasets
 
 HEADS = ("", "ours", "authors' recipe", "ratio", "accuracy of theirs then")
 
@@ -23,14 +23,12 @@ def main():
     args = arguments()
     _bsnn.use_threads(args.threads)
     found = json.loads(args.out.read_text())["result"] if args.out.exists() else {}
-    for name in args.rows:
+    for name in [] if args.show else args.rows:
         if name not in found:
             found[name] = race(name, args)
             _bsnn.write(args.out, settings=vars(args), result=found)
-    rows = [*contents(found)]
-    _bsnn.show(f"{args.dataset}: time to {args.accuracy:.0%} on test data", HEADS, rows)
-    if args.readme:
-        _record.fill(args.readme, "bsnn_race.py", _bsnn.markdown(HEADS, rows))
+    title = f"{args.dataset}: time to {args.accuracy:.0%} on test data"
+    _bsnn.publish(args, "bsnn_race.py", title, HEADS, contents(found))
 
 
 def arguments():
@@ -45,7 +43,6 @@ def arguments():
     add("--every", type=int, default=10, help="steps to an evaluation of ours")
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_race.json")
-    add("--readme", help="a file to write the table into, between its markers")
     return parser.parse_args()
 
 

@@ -65,8 +65,6 @@ def arguments():
     add("--batch-size", type=int, help="default: that of the recipe")
     add("--validate", action="store_true", help="hold out a tenth of the training data")
     add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_table")
-    add("--show", action="store_true", help="print what is there, train nothing")
-    add("--readme", help="a file to write the tables into, between its markers")
     return parser.parse_args()
 
 

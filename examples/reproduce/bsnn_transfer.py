@@ -33,10 +33,11 @@ def main():
     args = arguments()
     _bsnn.use_threads(args.threads)
     found = json.loads(args.out.read_text())["result"] if args.out.exists() else []
-    for panel in panels(args):
+    for panel in [] if args.show else panels(args):
         complete(found, *panel, args)
-    heads = ("optimizer", "depth", "width", "best learning rate", "loss")
-    _bsnn.show("The smallest losses", heads, contents(found, args))
+    heads = ("", "layers", "units", "best learning rate", "loss there")
+    title = f"{args.dataset}, {args.activation}, after {args.steps} steps"
+    _bsnn.publish(args, "bsnn_transfer.py", title, heads, contents(found, args))
     draw(found, args)
 
 
@@ -132,9 +133,10 @@ def curve(found, name, depth, width):
 def contents(found, args):
     for name, depth, width in panels(args):
         rates, losses = curve(found, name, depth, width)
-        best = np.nanargmin(losses)
-        size = (name, f"{depth:,}", f"{width:,}")
-        yield *size, f"{rates[best]:.2g}", f"{losses[best]:.3f}"
+        if len(rates):
+            best = np.nanargmin(losses)
+            numbers = (f"{rates[best]:.2g}", f"{losses[best]:.3f}")
+            yield name, f"{depth:,}", f"{width:,}", *numbers
 
 
 def draw(found, args):
