@@ -27,7 +27,9 @@ def test_the_table_of_constants(capsys, monkeypatch):
     assert capsys.readouterr().out in README
 
 
-@pytest.mark.parametrize("script", re.findall("<!-- (bsnn_.*): begin", README))
+@pytest.mark.parametrize(
+    "script", re.findall(r"<!-- reproduce/(.*): begin -->", README)
+)
 def test_the_tables_of_reproduced_results(script, tmp_path, monkeypatch):
     """They are what the scripts, which have tests of their own, make of the results."""
     readme = tmp_path / "README.md"

@@ -99,7 +99,7 @@ def test_race(tmp_path, run, capsys):
 def test_depth(tmp_path, run):
     figure = tmp_path / "depth.png"
     small = ["--depths", 2, 30, "--width", 32, "--epochs", 2, "--activation", "tanh"]
-    run("bsnn_depth.py", *SMALL, *small, "--out", tmp_path, "--figure", figure)
+    run("depth.py", *SMALL, *small, "--out", tmp_path, "--figure", figure)
     rows = {}
     for path in tmp_path.glob("*.json"):
         rows[json.loads(path.read_text())["settings"]["depth"]] = result(path)

@@ -53,7 +53,7 @@ def main():
                 print(found[-1], flush=True)
                 _bsnn.write(args.out, settings=vars(args), result=found)
     title = f"{args.dataset}, {args.depth} x {args.width}, validation, one epoch"
-    _bsnn.publish(args, "bsnn_optimizers.py", title, HEADS, contents(found))
+    _bsnn.publish(args, "reproduce/bsnn_optimizers.py", title, HEADS, contents(found))
 
 
 def arguments():

@@ -28,7 +28,7 @@ def main():
             found[name] = race(name, args)
             _bsnn.write(args.out, settings=vars(args), result=found)
     title = f"{args.dataset}: time to {args.accuracy:.0%} on test data"
-    _bsnn.publish(args, "bsnn_race.py", title, HEADS, contents(found))
+    _bsnn.publish(args, "reproduce/bsnn_race.py", title, HEADS, contents(found))
 
 
 def arguments():

@@ -51,7 +51,7 @@ def main():
     for table in contents(found):
         _bsnn.show(*table)
     if args.readme:
-        _record.fill(args.readme, "bsnn_table.py", markdown(found))
+        _record.fill(args.readme, "reproduce/bsnn_table.py", markdown(found))
 
 
 def arguments():

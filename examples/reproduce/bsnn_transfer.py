@@ -37,7 +37,9 @@ def main():
         complete(found, *panel, args)
     heads = ("", "layers", "units", "best learning rate", "loss there")
     title = f"{args.dataset}, {args.activation}, after {args.steps} steps"
-    _bsnn.publish(args, "bsnn_transfer.py", title, heads, contents(found, args))
+    _bsnn.publish(
+        args, "reproduce/bsnn_transfer.py", title, heads, contents(found, args)
+    )
     draw(found, args)
 
 

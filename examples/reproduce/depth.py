@@ -1,6 +1,6 @@
 """One setting at depth 10 to 10,000: accuracy, and the norms of every layer.
 
-    python examples/reproduce/bsnn_depth.py --dataset mnist
+    python examples/reproduce/depth.py --dataset mnist
 
 Width, learning rate, batches, epochs and schedule are the same at each depth. It leaves
 a JSON per depth in `--out`, passes over those that are there, and draws the norms after
@@ -33,7 +33,7 @@ def main():
         d: json.loads(p.read_text())["result"] for d, p in paths.items() if p.exists()
     }
     title = f"{args.dataset}, {args.activation}, {args.width} units"
-    _bsnn.publish(args, "bsnn_depth.py", title, HEADS, contents(found))
+    _bsnn.publish(args, "reproduce/depth.py", title, HEADS, contents(found))
     plots.signals({label(d, row): norms(row) for d, row in found.items()}, args.figure)
 
 
