@@ -95,9 +95,11 @@ def both(block, x, jit_compile=False, **settings):
     stack = DepthStack(block, DEPTH, **settings)
     stacked = model_of([stack], x, jit_compile)
     layers = [stack.layer_at(i) for i in range(DEPTH)]
-    # XLA takes long over many layers, and JAX without it over many steps.
-    sequential_jit = jit_compile and keras.backend.backend() == "jax"
-    return stack, stacked, layers, model_of(layers, x, sequential_jit)
+    # XLA takes long over many layers. JAX without it takes long over many steps, and
+    # TensorFlow draws other random numbers.
+    is_random = any("seed" in variable.path for variable in stack.variables)
+    jit_compile &= keras.backend.backend() == "jax" or is_random
+    return stack, stacked, layers, model_of(layers, x, jit_compile)
 
 
 def loss_gradients(model, x, y):
