@@ -53,7 +53,7 @@ def argument_parser():
     add("--depth", type=int, default=200, help="number of orthogonal layers")
     add("--units", type=int, default=128, help="width of each layer")
     add("--activation", default="gelu", help="shaped for the depth; gp_NAME is not")
-    add("--eta", type=float, default=0.25, help="correlation after all layers")
+    add("--eta", type=float, default=0.15, help="correlation after all layers")
     add("--epochs", type=int, default=30)
     add("--batch-size", type=int, default=128)
     add("--learning-rate", type=float, default=0.05, help="at any depth and width")

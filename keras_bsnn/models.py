@@ -22,7 +22,7 @@ def bsnn_mlp(
     units=128,
     activation="gelu",
     classes=10,
-    eta=0.25,
+    eta=0.15,
     input_shape=None,
     retraction="newton_schulz",
     seed=None,

@@ -44,7 +44,7 @@ def test_what_it_is_made_of(stacked):
     assert model.output_shape == (None, 10)
     activation = hidden(model)[0].activation
     assert isinstance(activation, DepthShaped)
-    assert (activation.depth, activation.eta) == (12, 0.25)
+    assert (activation.depth, activation.eta) == (12, 0.15)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

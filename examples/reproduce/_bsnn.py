@@ -49,17 +49,19 @@ class Recipe(NamedTuple):
     Attributes:
         kernels: `"unit_norm"`, `"orthogonal"`, or `"best"` for `bsnn_mlp`.
         batch_size, learning_rate: of the training.
+        eta: of the shaped activation of `"best"`.
     """
 
     kernels: str
     batch_size: int
     learning_rate: float
+    eta: float | None = None
 
 
 RECIPES = {
     "authors": Recipe("unit_norm", 64, 1e-4),
     "orthogonal": Recipe("orthogonal", 64, 1e-4),
-    "best": Recipe("best", 1024, 0.1),
+    "best": Recipe("best", 1024, 0.1, eta=0.15),
 }
 
 
@@ -76,6 +78,7 @@ def network(recipe, form, depth, units, image_set, seed):
             units,
             FUNCTIONS[form.removeprefix("gp_")],
             classes=image_set.classes,
+            eta=recipe.eta,
             input_shape=image_set.shape,
             seed=seed,
             tangent_gradient=False,  # the optimizer projects
