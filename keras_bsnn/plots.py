@@ -9,12 +9,13 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 @public
-def signals(norms, path):
+def signals(norms, path, xlabel="layer"):
     """Draws forward and gradient norms against depth, a curve for each model.
 
     Args:
         norms: dict from a label to a `SignalNorms`.
         path: of the image file to write.
+        xlabel: what the curves are drawn against.
     """
     from matplotlib.figure import Figure
 
@@ -31,14 +32,23 @@ def signals(norms, path):
             panel.plot(values, color=color, label=label, linewidth=2)
             _mark_end(panel, values, color)
         panel.set_yscale("log")
+        _show_two_decades(panel)
         panel.set_title(title, loc="left", fontsize=13)
         panel.tick_params(labelsize=11)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[1].set_xlabel("layer", fontsize=12)
+    panels[1].set_xlabel(xlabel, fontsize=12)
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper left", fontsize=12, frameon=False)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=120)
+
+
+def _show_two_decades(panel):
+    """At least: what is nearly constant should look so."""
+    low, high = panel.get_ylim()
+    if high < 100 * low:
+        middle = np.sqrt(low * high)
+        panel.set_ylim(middle / 10, middle * 10)
 
 
 def _mark_end(panel, values, color):

@@ -34,7 +34,8 @@ def main():
     }
     title = f"{args.dataset}, {args.activation}, {args.width} units"
     _bsnn.publish(args, "reproduce/depth.py", title, HEADS, contents(found))
-    plots.signals({label(d, row): norms(row) for d, row in found.items()}, args.figure)
+    curves = {label(d, row): norms(row) for d, row in found.items()}
+    plots.signals(curves, args.figure, xlabel="% of the depth")
 
 
 def arguments():
