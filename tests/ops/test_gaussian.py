@@ -276,7 +276,7 @@ def test_a_normalized_kernel_map_leaves_one_with_slope_one():
 @pytest.mark.parametrize("eta", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("name", ["relu", "gelu", "relu at 1/3"])
 def test_the_shaped_kernel_map_iterated_depth_times_arrives_at_eta(name, eta):
-    f, depth = FUNCTIONS[name][0], 30
+    f, depth = FUNCTIONS[name][0], 60
     epsilon = gaussian.shaping_epsilon(f, depth, eta)
 
     def shaped(x):
