@@ -39,14 +39,10 @@ def fit(model, optimizer, jit_compile, steps=12, x=None):
     return model.fit(x, y, batch_size=16, verbose=0)
 
 
-@pytest.mark.parametrize(
-    ("jit_compile", "policy"),
-    [(False, "float32"), (True, "float32"), (True, "mixed_bfloat16")],
-)
-@pytest.mark.parametrize(
-    ("name", "learning_rate"),
-    [("sgd", 0.1), ("sgd", 10.0), ("adam", 0.1), ("muon", 10.0)],
-)
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("learning_rate", [0.1, 10.0])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_kernels_are_orthogonal_after_training(
     name, learning_rate, jit_compile, policy
 ):

@@ -86,14 +86,15 @@ def test_it_trains_and_kernels_stay_orthogonal(name, jit_compile, policy):
 
 
 @pytest.mark.skipif(not is_tensorflow, reason="JAX is run with jit only")
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", ALL)
 def test_jit_makes_no_difference(name):
     found = []
     for jit_compile in (False, True):
         model = network()
         fit(model, ALL[name](), jit_compile=jit_compile)
         found.append(model.get_weights())
-    assert_close(*found, atol=1e-4)
+    # Lion's and Muon's steps are signs, which rounding may turn.
+    assert_close(*found, atol=1e-2 if name in ("lion", "muon") else 1e-4)
 
 
 # Stiefel
@@ -302,7 +303,7 @@ def test_under_mixed_float16(make):
 
 
 @pytest.mark.skipif(not is_tensorflow, reason="a strategy of TensorFlow")
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", ALL)
 def test_two_replicas_are_one_process(name, replicas):
     import tensorflow as tf
 
@@ -312,7 +313,8 @@ def test_two_replicas_are_one_process(name, replicas):
             model = network()
             fit(model, ALL[name](), jit_compile=False)
         found.append(model.get_weights())
-    assert_close(*found, atol=1e-4)
+    # Lion's and Muon's steps are signs, which rounding may turn.
+    assert_close(*found, atol=1e-2 if name in ("lion", "muon") else 1e-4)
 
 
 @pytest.mark.parametrize("bad", [3, "no such optimizer", None, keras.layers.Dense(1)])
