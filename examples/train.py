@@ -220,7 +220,9 @@ def fit(model, data, args):
         epochs=args.epochs,
         callbacks=[
             keras.callbacks.BackupAndRestore(
-                args.out / "checkpoint", delete_checkpoint=False
+                args.out / "checkpoint",
+                double_checkpoint=True,  # it may be killed while it writes one
+                delete_checkpoint=False,
             ),
             keras.callbacks.CSVLogger(args.out / "history.csv", append=args.resume),
             keras.callbacks.TerminateOnNaN(),

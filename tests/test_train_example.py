@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,12 @@ def epochs_in(folder):
         return [int(row["epoch"]) for row in csv.DictReader(file)]
 
 
+def extend(folder, epochs):
+    """Has a run that is there take more epochs."""
+    path = folder / "settings.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "epochs": epochs}))
+
+
 @pytest.mark.parametrize("jit", JIT)
 def test_it_trains_saves_exports_and_serves(call, jit, tmp_path):
     out = tmp_path / "new" / "folder"
@@ -83,9 +90,7 @@ def test_killed_in_an_epoch_it_resumes_after_the_last_one(call, tmp_path):
     done = len(epochs_in(tmp_path))
     assert 3 <= done < 400, "it was not killed in the middle"
 
-    settings = json.loads((tmp_path / "settings.json").read_text())
-    settings["epochs"] = done + 3  # so that the test ends
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    extend(tmp_path, done + 3)  # so that the test ends
     arguments = [*SMALL, "--no-baseline", "--epochs", done + 3, "--out", tmp_path]
     status, printed = call(*arguments, "--resume")
     assert status == 0, printed
@@ -93,6 +98,21 @@ def test_killed_in_an_epoch_it_resumes_after_the_last_one(call, tmp_path):
     assert epochs_in(tmp_path) == list(range(done + 3))
     status, printed = call(*arguments, "--resume")  # nothing is left to train
     assert status == 0 and epochs_in(tmp_path) == list(range(done + 3))
+
+
+def test_killed_in_a_checkpoint_it_resumes_from_the_one_before(call, tmp_path):
+    arguments = [*SMALL, "--no-baseline", "--out", tmp_path]
+    call(*arguments, "--epochs", 2)
+    for name in ("latest.weights.h5", "training_metadata.json"):
+        path = tmp_path / "checkpoint" / name
+        shutil.copy(path, f"{path}.bkp")
+    weights = tmp_path / "checkpoint" / "latest.weights.h5"
+    weights.write_bytes(weights.read_bytes()[:100])
+    extend(tmp_path, 3)
+    status, printed = call(*arguments, "--epochs", 3, "--resume")
+    assert status == 0, printed
+    assert "Resumed: epochs 1 to 2 are done" in printed
+    assert epochs_in(tmp_path) == [0, 1, 2]
 
 
 def test_an_out_that_is_in_use(call, tmp_path):
