@@ -261,6 +261,12 @@ def significant(value):
     return float(f"{value:.3g}") if np.isfinite(value) else str(value)
 
 
+def settings(args):
+    """The arguments that tell what was computed, not where it is written."""
+    places = ("out", "figure", "readme", "show")
+    return {key: value for key, value in vars(args).items() if key not in places}
+
+
 def write(path, **record):
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {**environment(), **record}

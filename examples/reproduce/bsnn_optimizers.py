@@ -51,7 +51,7 @@ def main():
             if not any(key.items() <= point.items() for point in found):
                 found.append({**key, **train(make, rate, seed, args)})
                 print(found[-1], flush=True)
-                _bsnn.write(args.out, settings=vars(args), result=found)
+                _bsnn.write(args.out, settings=_bsnn.settings(args), result=found)
     title = f"{args.dataset}, {args.depth} x {args.width}, validation, one epoch"
     _bsnn.publish(args, "reproduce/bsnn_optimizers.py", title, HEADS, contents(found))
 

@@ -26,7 +26,7 @@ def main():
     for name in [] if args.show else args.rows:
         if name not in found:
             found[name] = race(name, args)
-            _bsnn.write(args.out, settings=vars(args), result=found)
+            _bsnn.write(args.out, settings=_bsnn.settings(args), result=found)
     title = f"{args.dataset}: time to {args.accuracy:.0%} on test data"
     _bsnn.publish(args, "reproduce/bsnn_race.py", title, HEADS, contents(found))
 

@@ -98,7 +98,7 @@ def complete(found, name, depth, width, args):
         loss = model.evaluate(*held_out, batch_size=500, verbose=0)[0]
         found.append({**key, "learning_rate": rate, "loss": _bsnn.significant(loss)})
         print(found[-1], flush=True)
-        _bsnn.write(args.out, settings=vars(args), result=found)
+        _bsnn.write(args.out, settings=_bsnn.settings(args), result=found)
 
 
 def batch_of(dataset, split, size, seed):

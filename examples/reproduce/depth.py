@@ -61,7 +61,8 @@ def train(args, depth, path):
     size = (depth, args.width, args.dataset, args.epochs, args.seed)
     norms, found = _bsnn.train(recipe, f"gp_{args.activation}", *size)
     row = {**recipe._asdict(), **found, "norms": thinned(norms)}
-    _bsnn.write(path, settings={**vars(args), "depth": depth}, result=row)
+    settings = {**_bsnn.settings(args), "depth": depth}
+    _bsnn.write(path, settings=settings, result=row)
     print(path.name, row["train"], row["held_out"], flush=True)
 
 
