@@ -8,6 +8,7 @@ compilation, without the evaluations. It leaves a JSON, to which `--rows` adds.
 """
 
 import json
+import math
 from pathlib import Path
 
 import _bsnn
@@ -37,10 +38,11 @@ def arguments():
     add("--rows", nargs="+", choices=FUNCTIONS, default=[*FUNCTIONS])
     add("--accuracy", type=float, default=0.95)
     add("--limit", type=float, default=10, help="times that of ours")
-    add("--learning-rate", type=float, default=0.1, help="of ours, for so few steps")
+    add("--learning-rate", type=float, default=0.2, help="of ours, for so few steps")
+    add("--eta", type=float, default=0.3, help="of ours, for so few steps")
     add("--batch-size", type=int, default=RECIPES["best"].batch_size, help="of ours")
-    add("--epochs", type=float, default=0.75, help="of our schedule")
-    add("--every", type=int, default=10, help="steps to an evaluation of ours")
+    add("--epochs", type=float, default=1.0, help="of our schedule")
+    add("--every", type=int, default=5, help="steps to an evaluation of ours")
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_race.json")
     return parser.parse_args()
@@ -48,7 +50,7 @@ def arguments():
 
 def race(name, args):
     recipe = RECIPES["best"]._replace(
-        learning_rate=args.learning_rate, batch_size=args.batch_size
+        learning_rate=args.learning_rate, batch_size=args.batch_size, eta=args.eta
     )
     best = run(recipe, name, args, limit=None)
     seconds = best["curve"][-1]["seconds"]
@@ -65,9 +67,9 @@ def run(recipe, name, args, limit):
     steps = round(len(data["fit"]) * args.epochs)
     _bsnn.compile_model(model, _bsnn.optimizer(recipe, recipe.learning_rate, steps))
     # The authors' recipe takes longer, and smaller steps.
-    every = args.every if limit is None else 40 * args.every
+    every = args.every if limit is None else 80 * args.every
     clock = _bsnn.Clock(data["held_out"], every, args.accuracy, limit)
-    epochs = round(args.epochs + 0.5) if limit is None else 10**6
+    epochs = math.ceil(args.epochs) if limit is None else 10**6
     model.fit(data["fit"], epochs=epochs, shuffle=False, verbose=0, callbacks=[clock])
     reached = clock.curve[-1]["accuracy"] >= args.accuracy
     return {"reached": reached, **recipe._asdict(), "curve": clock.curve}
