@@ -40,6 +40,19 @@ def test_the_tables_of_reproduced_results(script, tmp_path, monkeypatch):
     assert readme.read_text() == README
 
 
+def test_what_is_said_of_the_results():
+    """What each row of the best recipe must reach."""
+    least = {"mnist": 0.975, "fashion_mnist": 0.88}
+    folder = ROOT / "examples" / "results" / "bsnn_table"
+    rows = [json.loads(p.read_text())["result"] for p in folder.glob("*-best-*")]
+    assert len({(row["dataset"], row["form"]) for row in rows}) == 6 * len(least)
+    for row in rows:
+        assert row["held_out"] >= least[row["dataset"]] and row["epochs"] <= 15
+        assert max(row["largest_over_smallest_norm"].values()) < 3
+    fits = {r["form"] for r in rows if r["dataset"] == "mnist" and r["train"] >= 0.995}
+    assert len(fits) == 6, "train accuracy on MNIST"
+
+
 def test_the_table_of_retractions():
     file = ROOT / "benchmarks" / "results" / "retraction.json"
     rows = json.loads(file.read_text())["result"]
