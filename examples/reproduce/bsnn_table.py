@@ -124,7 +124,11 @@ def contents(found):
 def table(members, with_paper):
     columns = sorted({column(row) for row in members}, key=str)
     paper = ["paper, 200 x 500, 50 epochs"] if with_paper else []
-    heads = ["", *paper, *(f"{name}, {n} epochs" for name, n in columns)]
+    heads = [
+        "",
+        *paper,
+        *(f"{name}, {n} {'epoch' if n == 1 else 'epochs'}" for name, n in columns),
+    ]
     rows = []
     for form in FORMS:
         cells = [cell(members, form, c) for c in columns]
