@@ -25,7 +25,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["keras_bsnn", "keras_bsnn.*"]),
     python_requires=">=3.11",
-    install_requires=["keras>=3.15.1", "tensorflow>=2.21", "numpy>=2.0"],
+    install_requires=["keras>=3.15.1", "tensorflow>=2.21", "numpy>=2.0", "scipy>=1.17"],
     extras_require={
         "datasets": datasets,
         "plots": plots,
@@ -38,7 +38,6 @@ setup(
             "pytest>=9.0",
             "pytest-xdist>=3.8",
             "hypothesis>=6.150",
-            "scipy>=1.17",
             "ruff>=0.17",
         ],
     },

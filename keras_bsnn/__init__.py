@@ -13,6 +13,7 @@ from keras_bsnn import (
     ops,
     optimizers,
     plots,
+    recalibration,
 )
 from keras_bsnn.version import __version__
 
@@ -30,4 +31,5 @@ __all__ = [
     "ops",
     "optimizers",
     "plots",
+    "recalibration",
 ]

@@ -218,9 +218,15 @@ POINTWISE = {
 }
 
 
+@keras.saving.register_keras_serializable(package="keras_bsnn")
+def sin(x):
+    """The sine, of which Keras has no activation."""
+    return keras.ops.sin(x)
+
+
 def is_pointwise(activation):
     """Whether it is known to act on each entry alone, unlike a softmax."""
-    return isinstance(activation, _Pointwise) or activation in POINTWISE
+    return isinstance(activation, _Pointwise) or activation in (*POINTWISE, sin)
 
 
 @public
@@ -228,9 +234,9 @@ def get(identifier):
     """The activation that an identifier stands for.
 
     Args:
-        identifier: `None` (the identity), the name of a Keras activation, such a name
-            with the prefix `"gp_"` for its `GaussianPoincare` form, a serialized
-            activation, or a callable.
+        identifier: `None` (the identity), the name of a Keras activation, or `"sin"`,
+            such a name with the prefix `"gp_"` for its `GaussianPoincare` form, a
+            serialized activation, or a callable.
 
     Returns:
         A callable.
@@ -245,7 +251,9 @@ def get(identifier):
     1.46741
     """
     if isinstance(identifier, str) and identifier.startswith("gp_"):
-        return GaussianPoincare(identifier.removeprefix("gp_"))
+        return GaussianPoincare(get(identifier.removeprefix("gp_")))
+    if identifier == "sin":
+        return sin
     try:
         return keras.activations.get(identifier)
     except (ValueError, TypeError) as error:

@@ -80,6 +80,47 @@ class HaarOrthogonal(keras.initializers.Initializer):
         return cls(config["gain"], seed)
 
 
+@public
+class DepthDecay(keras.initializers.Initializer):
+    """`scale * (l + 1) ** -exponent` for layer `l`, counted from 0, of a `DepthStack`.
+
+    As the gain before a tanh or a sine it lets them bend less and less with depth: a
+    layer of small gain `g` adds about `g ** 3 / 8` to the logarithm of the gradient, a
+    sum that is finite for an exponent above 1/3. The larger the exponent, the sooner a
+    network is linear; 0.4 is just above.
+
+    Args:
+        exponent: a number.
+        scale: a number, that of the first layer.
+
+    Source: Meterez et al., arXiv 2310.02012, section 5.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> keras_bsnn.initializers.DepthDecay()((3,)).numpy().round(3).tolist()
+    [1.0, 0.758, 0.644]
+    """
+
+    batched = True  # the first axis is that of the layers
+
+    def __init__(self, exponent=0.4, scale=1.0):
+        for name, value in (("exponent", exponent), ("scale", scale)):
+            if not isinstance(value, (int, float)):
+                raise ValueError(f"`{name}` must be a number. Received: {value!r}")
+        self.exponent = exponent
+        self.scale = scale
+
+    def __call__(self, shape, dtype=None):
+        depth, *rest = shape or (1,)
+        values = self.scale * np.arange(1.0, depth + 1) ** -self.exponent
+        values = np.broadcast_to(values.reshape(-1, *[1] * len(rest)), (depth, *rest))
+        return keras.ops.convert_to_tensor(values.reshape(shape), dtype)
+
+    def get_config(self):
+        return {"exponent": self.exponent, "scale": self.scale}
+
+
 def _in_pieces(function, x):
     """`function` of parts of a large batch, whose temporaries then stay small."""
     if len(x.shape) == 2 or np.prod(x.shape) <= LARGEST_PIECE:

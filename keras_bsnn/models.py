@@ -6,10 +6,11 @@ import numpy as np
 from keras_bsnn import activations
 from keras_bsnn._public import public
 from keras_bsnn.constraints import Orthogonal
-from keras_bsnn.initializers import HaarOrthogonal
-from keras_bsnn.layers import DepthStack, OrthogonalDense
+from keras_bsnn.initializers import DepthDecay, HaarOrthogonal
+from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
 from keras_bsnn.ops import gaussian
 
+ODD = (keras.activations.tanh, activations.sin)  # of slope 1 at 0, nowhere steeper
 TOLERANCE = 5e-5  # as estimated; errors stay below 1e-4
 # Norm of the first kernel's columns. Behind it outputs are normalized, so any would do;
 # these grow to about three times their size as the kernel finds where the data vary.
@@ -74,8 +75,7 @@ def bsnn_mlp(
     >>> model.output_shape
     (None, 10)
     """
-    if not isinstance(depth, int) or depth < 1:
-        raise ValueError(f"`depth` must be an integer >= 1. Received: depth={depth!r}")
+    _check_depth(depth)
     activation = _normalized(activation, depth, eta)
     first, last, *seeds = _seeds(seed, 3 if stacked else depth + 2)
     hidden = [
@@ -113,6 +113,94 @@ def bsnn_mlp(
             ),
         ]
     )
+
+
+@public
+def batchnorm_mlp(
+    depth=200,
+    units=100,
+    activation="tanh",
+    classes=10,
+    gain=None,
+    eta=0.15,
+    shrinkage=0.0,
+    input_shape=None,
+    retraction="newton_schulz",
+    seed=None,
+):
+    """A network of `depth` layers with batch normalization and orthogonal kernels.
+
+    `Flatten`, a `BatchNormDense` without activation, `depth` times `BatchNormDense`,
+    and a `Dense` to the logits.
+
+    `keras_bsnn.optimizers.StiefelMuon(0.05)` trains it at any depth and width. Batches
+    must have more samples than there are units, or else `shrinkage`. After training, or
+    before each evaluation, `keras_bsnn.callbacks.RecalibrateBatchNorm` gives it the
+    statistics that it is evaluated with.
+
+    Args:
+        depth: number of hidden layers, an integer of at least 1.
+        units: their width.
+        activation: `None` for a linear network, `"tanh"` or `"sin"`, which bend less
+            and less with depth, or another `f`, of which the network uses
+            `DepthShaped(f, depth, eta)` as `bsnn_mlp` does.
+        classes: number of logits.
+        gain: as of `BatchNormDense`; `None` for `DepthDecay()` with `"tanh"` or
+            `"sin"`, and 1 otherwise.
+        eta: as of `bsnn_mlp`.
+        shrinkage: as of `BatchNormDense`.
+        input_shape: shape of one input; `None` to let the first batch tell.
+        retraction: as of `keras_bsnn.constraints.Orthogonal`, or `None` to let kernels
+            leave the orthogonal matrices, as in the paper.
+        seed: an integer for reproducible initial weights, or `None`.
+
+    Returns:
+        `keras.Sequential`, not compiled. Input `(batch, ...)`, of any scale; output
+        float32 logits `(batch, classes)`.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: Meterez et al., arXiv 2310.02012, sections 3 and 5; the retraction, the
+    shaped activation and the shrinkage are this package's.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> model = keras_bsnn.models.batchnorm_mlp(10, 32, input_shape=(8, 8, 1))
+    >>> model.output_shape
+    (None, 10)
+    """
+    _check_depth(depth)
+    function = activations.get(activation)
+    if gain is None:
+        gain = DepthDecay() if function in ODD else 1.0
+    if function not in (*ODD, keras.activations.linear):
+        function = _normalized(function, depth, eta)
+    constraint = retraction and Orthogonal(retraction, steps=1, tolerance=TOLERANCE)
+    first, hidden, last = (HaarOrthogonal(seed=s) for s in _seeds(seed, 3))
+    block = BatchNormDense(
+        units,
+        function,
+        gain,
+        shrinkage=shrinkage,
+        kernel_initializer=hidden,
+        kernel_constraint=constraint,
+    )
+    return keras.Sequential(
+        [
+            *([] if input_shape is None else [keras.Input(input_shape)]),
+            keras.layers.Flatten(),
+            BatchNormDense(units, shrinkage=shrinkage, kernel_initializer=first),
+            DepthStack(block, depth),
+            keras.layers.Dense(classes, dtype="float32", kernel_initializer=last),
+        ]
+    )
+
+
+def _check_depth(depth):
+    if not isinstance(depth, int) or depth < 1:
+        raise ValueError(f"`depth` must be an integer >= 1. Received: depth={depth!r}")
 
 
 def _seeds(seed, count):

@@ -2,9 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bsnn.callbacks import Retract
+from keras_bsnn.callbacks import RecalibrateBatchNorm, Retract
 from keras_bsnn.constraints import Orthogonal, orthogonal_kernels
 from keras_bsnn.layers import DepthStack, OrthogonalDense
+from keras_bsnn.models import batchnorm_mlp
 from keras_bsnn.ops import orthogonal
 
 
@@ -53,3 +54,18 @@ def test_any_matrix_becomes_the_nearest_orthogonal_one():
     callback.on_train_end()
     u, _, v = np.linalg.svd(kernel)
     np.testing.assert_allclose(layer.get_weights()[0], u @ v, atol=1e-5)
+
+
+def test_recalibrated_before_validation_and_at_the_end():
+    """Evaluation, also that within `fit`, has the statistics of the given data."""
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(256, 12)).astype("float32")
+    y = x[:, :10] @ np.ones((10, 1), "float32")
+    model = batchnorm_mlp(50, 10, None, 1, input_shape=(12,))
+    model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=True)
+    settings = {"batch_size": 64, "epochs": 3, "verbose": 0}
+    settings["callbacks"] = [RecalibrateBatchNorm(x)]
+    found = model.fit(x, y, validation_data=(x, y), **settings).history["val_loss"]
+    np.testing.assert_allclose(model.evaluate(x, y, verbose=0), found[-1], rtol=1e-5)
+    with_all_of_the_data = np.mean(np.square(model(x, training=True) - y))
+    np.testing.assert_allclose(found[-1], with_all_of_the_data, rtol=1e-4)

@@ -257,3 +257,19 @@ class TestSyntheticExperiment:
         plain = self.norms(name, seed=0)
         assert np.abs(plain.forward**2 - 1).max() > forward
         assert plain.forward[-1] < 0.1
+
+
+@pytest.mark.parametrize("activation", [None, "tanh", "sin", "relu", "gp_gelu"])
+def test_batchnorm_mlp_trains_saves_and_reloads(activation, tmp_path):
+    x, y = data(128)
+    model = compiled(models.batchnorm_mlp(10, 16, activation, input_shape=(20,)), True)
+    model.compile(StiefelMuon(0.1), model.loss, metrics=["accuracy"], jit_compile=True)
+    history = model.fit(x, y, batch_size=64, epochs=15, verbose=0).history
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        model.predict(x, verbose=0), again.predict(x, verbose=0)
+    )
+    for kernel in orthogonal_kernels(again):
+        assert np.max(orthogonal.orthogonality_error(kernel)) < 1e-4

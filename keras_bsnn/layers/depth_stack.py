@@ -1,5 +1,6 @@
 """A stack of equal layers as one layer: depth is an axis of its weights."""
 
+import functools
 import inspect
 import weakref
 from typing import NamedTuple
@@ -206,8 +207,7 @@ class DepthStack(keras.layers.Layer):
             ValueError: the stack is not built.
             IndexError: there is no such layer.
         """
-        if not self.built:
-            raise ValueError(f"The stack {self.name!r} is not built: call it first.")
+        self._check_built()
         if not -self.depth <= index < self.depth:
             raise IndexError(
                 f"`index` must be in [{-self.depth}, {self.depth}). "
@@ -217,6 +217,30 @@ class DepthStack(keras.layers.Layer):
         for variable, stack in zip(_ordered(layer), self._template.stacks, strict=True):
             variable.assign(_backend.read(stack)[index])
         return layer
+
+    def each_layer(self):
+        """Yields the layers in turn: one standalone layer, with the weights of each.
+
+        What changes these weights changes the stack, once the last layer was seen.
+
+        Raises:
+            ValueError: the stack is not built.
+        """
+        self._check_built()
+        layer = self._template.traveller
+        stacks = [np.array(ops.convert_to_numpy(s)) for s in self._template.stacks]
+        for i in range(self.depth):
+            for variable, stack in zip(_ordered(layer), stacks, strict=True):
+                variable.assign(stack[i])
+            yield layer
+            for variable, stack in zip(_ordered(layer), stacks, strict=True):
+                stack[i] = ops.convert_to_numpy(variable)
+        for variable, stack in zip(self._template.stacks, stacks, strict=True):
+            variable.assign(stack)
+
+    def _check_built(self):
+        if not self.built:
+            raise ValueError(f"The stack {self.name!r} is not built: call it first.")
 
     @classmethod
     def from_layers(cls, layers, **kwargs):
@@ -310,6 +334,11 @@ class _Template:
                 f"to {keras.tree.map_structure(lambda x: x.shape, outputs)}"
             )
         self.weights, self.constants = _divided(self.block)
+
+    @functools.cached_property
+    def traveller(self):
+        """The one layer that takes the weights of each in turn."""
+        return self.new(f"{self.block.name}_each")
 
     def new(self, name):
         """Another layer like the block, built."""

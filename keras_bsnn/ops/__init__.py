@@ -1,5 +1,5 @@
 """Pure functions, without Keras state."""
 
-from keras_bsnn.ops import gaussian, orthogonal, spectral
+from keras_bsnn.ops import gaussian, isometry, orthogonal, spectral
 
-__all__ = ["gaussian", "orthogonal", "spectral"]
+__all__ = ["gaussian", "isometry", "orthogonal", "spectral"]

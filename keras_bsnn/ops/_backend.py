@@ -1,6 +1,7 @@
 """What the package must know of the Keras backend that runs: nothing outside asks."""
 
 import contextlib
+import contextvars
 import functools
 
 import keras
@@ -123,6 +124,22 @@ def _tensorflow_loop(step, carry, count, dtypes, reverse):
     return carry, [array.stack() for array in arrays]
 
 
+_is_native = contextvars.ContextVar("is_native", default=False)
+
+
+@contextlib.contextmanager
+def native_gradients():
+    """A context in which `with_gradient` leaves TensorFlow to differentiate.
+
+    It then does so twice, too, but not with XLA, and keeps more.
+    """
+    token = _is_native.set(True)
+    try:
+        yield
+    finally:
+        _is_native.reset(token)
+
+
 def with_gradient(function, forward, backward):
     """A function of tensors whose gradient is given.
 
@@ -143,7 +160,7 @@ def with_gradient(function, forward, backward):
         differentiable = jax.custom_vjp(function)
         differentiable.defvjp(forward, backward)
         return differentiable
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() == "tensorflow" and not _is_native.get():
         import tensorflow as tf
 
         @tf.custom_gradient

@@ -1,0 +1,242 @@
+"""A dense layer whose outputs are normalized over the batch."""
+
+import math
+import warnings
+
+import keras
+from keras import ops
+
+from keras_bsnn import activations
+from keras_bsnn._public import public
+from keras_bsnn.constraints import Orthogonal
+from keras_bsnn.initializers import HaarOrthogonal
+
+FORMS = ("std", "norm")
+
+
+@public
+class BatchNormDense(keras.layers.Layer):
+    """`activation(gain * normalize(inputs @ kernel))` with an orthogonal kernel.
+
+    Features are normalized over all axes but the last: in training by the statistics of
+    the batch, in evaluation by moving averages of these, or by what
+    `keras_bsnn.callbacks.RecalibrateBatchNorm` put in their place. Without activation,
+    gradients are bounded at any depth, as long as a batch has at least as many linearly
+    independent samples as there are units.
+
+    Args:
+        units: size of the output, a positive integer.
+        activation: as of `keras_bsnn.layers.OrthogonalDense`.
+        gain: what multiplies the argument of the activation: a number, or an
+            initializer of a weight that is not trained, such as
+            `keras_bsnn.initializers.DepthDecay()`, by which it differs between the
+            layers of a `DepthStack`.
+        center: whether to subtract the mean.
+        scale_by: `"std"` to divide by the root mean square over the batch, `"norm"` by
+            the root of the sum of squares, which is the form of the theory.
+        affine: whether to add a trained scale and offset for each feature.
+        shrinkage: from 0 to 1, how far the variance of a feature is drawn to the mean
+            variance of all, before it is divided by. Where a batch has fewer
+            independent samples than there are units, 0 makes gradients explode with
+            depth, and values near 1 keep them bounded. A number, or an initializer.
+        momentum: of the moving averages.
+        epsilon: added to the variance. It may be 0: a feature without variance is 0.
+        kernel_initializer: `None` for `HaarOrthogonal()`, or an initializer.
+        kernel_constraint: `"orthogonal"` for `keras_bsnn.constraints.Orthogonal()`,
+            another constraint, or `None` to let the kernel go.
+
+    Input shape: `(batch, ..., inputs)`, floating point. Output shape:
+    `(batch, ..., units)`. Statistics are float32 or wider under each dtype policy.
+
+    Raises:
+        ValueError: an argument is not of the kind above.
+
+    Source: Meterez et al., arXiv 2310.02012; with `center=False, scale_by="norm",
+    epsilon=0` it is equation 1. The shrinkage is this package's.
+
+    Example:
+
+    >>> import keras, keras_bsnn
+    >>> layer = keras_bsnn.layers.BatchNormDense(16)
+    >>> y = layer(keras.random.normal((64, 16)), training=True)
+    >>> bool(abs(keras.ops.std(y) - 1) < 1e-4)
+    True
+    """
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        gain=1.0,
+        center=True,
+        scale_by="std",
+        affine=False,
+        shrinkage=0.0,
+        momentum=0.99,
+        epsilon=1e-5,
+        kernel_initializer=None,
+        kernel_constraint=None,
+        **kwargs,
+    ):
+        _check(units, scale_by, momentum, epsilon)
+        super().__init__(**kwargs)
+        self.units = units
+        self.activation = activations.get(activation)
+        self.gain = _number_or_initializer("gain", gain)
+        self.center = center
+        self.scale_by = scale_by
+        self.affine = affine
+        self.shrinkage = _number_or_initializer("shrinkage", shrinkage)
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.kernel_initializer = (
+            HaarOrthogonal()
+            if kernel_initializer is None
+            else keras.initializers.get(kernel_initializer)
+        )
+        self.kernel_constraint = (
+            Orthogonal()
+            if kernel_constraint == "orthogonal"
+            else keras.constraints.get(kernel_constraint)
+        )
+        self.input_spec = keras.InputSpec(min_ndim=2)
+
+    def build(self, input_shape):
+        inputs = input_shape[-1]
+        if inputs is None:
+            raise ValueError(
+                "The last axis of the inputs must have a known size. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(inputs, self.units),
+            initializer=self.kernel_initializer,
+            constraint=self.kernel_constraint,
+        )
+        if self.affine:
+            self.scale = self._add("scale", "ones", trainable=True)
+            self.offset = self._add("offset", "zeros", trainable=True)
+        if self.center:
+            self.moving_mean = self._add("moving_mean", "zeros")
+        self.moving_variance = self._add("moving_variance", "ones")
+        if self.scale_by == "norm":
+            self.samples = self._add("samples", "ones", shape=())
+        self._gain = self._value("gain", self.gain)
+        self._shrinkage = self._value("shrinkage", self.shrinkage)
+        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: inputs})
+
+    def _add(self, name, initializer, shape=None, trainable=False):
+        return self.add_weight(
+            name=name,
+            shape=(self.units,) if shape is None else shape,
+            initializer=initializer,
+            trainable=trainable,
+            autocast=False,  # statistics in full precision
+        )
+
+    def _value(self, name, given):
+        """A number as it is, or a weight from an initializer."""
+        return self._add(name, given, shape=()) if callable(given) else given
+
+    def project(self, inputs):
+        """What is normalized, in float32 or wider."""
+        x = ops.matmul(inputs, self.kernel)
+        return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+
+    def call(self, inputs, training=False):
+        x = self._normalized(self.project(inputs), training and self.trainable)
+        x = self._gain * x
+        if self.affine:
+            x = self.scale * x + self.offset
+        return self.activation(ops.cast(x, self.compute_dtype))
+
+    def _normalized(self, x, training):
+        if not training:
+            x = x - self.moving_mean if self.center else x
+            return x * self._inverse_scale(self.moving_variance)
+        self._check_batch(x.shape)
+        axes = list(range(len(x.shape) - 1))
+        mean = ops.mean(x, axes) if self.center else 0.0
+        x = x - mean
+        variance = ops.mean(ops.square(x), axes)
+        self._remember(mean, variance, ops.size(x) / self.units)
+        return x * self._inverse_scale(variance)
+
+    def _check_batch(self, shape):
+        """Warns where features cannot become orthogonal; a size may be unknown yet."""
+        sizes = shape[:-1]
+        if self.shrinkage == 0 and None not in sizes and math.prod(sizes) < self.units:
+            warnings.warn(
+                f"{self.name}: a batch of {math.prod(sizes)} samples is smaller than "
+                f"the width of {self.units} units, so that gradients grow with depth. "
+                "Take larger batches, or `shrinkage=0.9`.",
+                stacklevel=2,
+            )
+
+    def _remember(self, mean, variance, samples):
+        if self.scale_by == "norm":
+            self.samples.assign(ops.cast(samples, self.samples.dtype))
+        averages = [(self.moving_variance, variance)]
+        averages += [(self.moving_mean, mean)] if self.center else []
+        for average, new in averages:
+            new = ops.cast(ops.stop_gradient(new), average.dtype)
+            average.assign(self.momentum * average + (1 - self.momentum) * new)
+
+    def _inverse_scale(self, variance):
+        """What a feature of this variance is multiplied by; a constant one by zero."""
+        of_all = ops.mean(variance)
+        variance = variance + self._shrinkage * (of_all - variance) + self.epsilon
+        if self.scale_by == "norm":
+            variance = variance * self.samples
+        is_constant = variance <= 0
+        inverse = ops.rsqrt(ops.where(is_constant, ops.ones_like(variance), variance))
+        return ops.where(is_constant, ops.zeros_like(inverse), inverse)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "gain": serialize(self.gain),
+            "center": self.center,
+            "scale_by": self.scale_by,
+            "affine": self.affine,
+            "shrinkage": serialize(self.shrinkage),
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "kernel_initializer": serialize(self.kernel_initializer),
+            "kernel_constraint": serialize(self.kernel_constraint),
+        }
+
+
+def _number_or_initializer(name, value):
+    if isinstance(value, (int, float)):
+        return value
+    try:
+        return keras.initializers.get(value)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be a number or an initializer. Received: {name}={value!r}"
+        ) from error
+
+
+def _check(units, scale_by, momentum, epsilon):
+    if not isinstance(units, int) or units < 1:
+        raise ValueError(
+            f"`units` must be a positive integer. Received: units={units!r}"
+        )
+    if scale_by not in FORMS:
+        raise ValueError(
+            f"`scale_by` must be one of {FORMS}. Received: scale_by={scale_by!r}"
+        )
+    if not 0 <= momentum < 1:
+        raise ValueError(
+            f"`momentum` must be in [0, 1). Received: momentum={momentum!r}"
+        )
+    if epsilon < 0:
+        raise ValueError(f"`epsilon` must not be negative. Received: epsilon={epsilon}")
