@@ -1,5 +1,6 @@
 """The scripts on accuracy, depth and learning rates, small: they do what they say."""
 
+import importlib
 import json
 import time
 
@@ -26,9 +27,13 @@ def run(monkeypatch):
 @pytest.fixture
 def bsnn(monkeypatch):
     monkeypatch.syspath_prepend(REPRODUCE)
-    import _bsnn
+    return importlib.import_module("_bsnn")
 
-    return _bsnn
+
+@pytest.fixture
+def training(monkeypatch):
+    monkeypatch.syspath_prepend(REPRODUCE)
+    return importlib.import_module("_training")
 
 
 @slow_on_jax
@@ -126,19 +131,19 @@ def test_transfer(tmp_path, run, capsys):
     assert result(out) == points
 
 
-def test_the_clock_stops_while_it_evaluates(bsnn):
+def test_the_clock_stops_while_it_evaluates(training):
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
     model.add(keras.layers.Dense(10))
-    bsnn.compile_model(model, "sgd")
+    training.compile_model(model, "sgd")
     data = datasets.load("digits", "train", 100)
 
     def slow(*_):
         time.sleep(0.5)
         return 0.1
 
-    clock = bsnn.Clock(data, every=5)
+    clock = training.Clock(data, every=5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bsnn, "evaluate", slow)
+        patch.setattr(training, "evaluate", slow)
         begin = time.perf_counter()
         model.fit(data, verbose=0, callbacks=[clock])
     total = time.perf_counter() - begin
@@ -146,10 +151,10 @@ def test_the_clock_stops_while_it_evaluates(bsnn):
     assert clock.curve[-1]["seconds"] <= total - 2 * 0.5 + 0.1
 
 
-def test_the_paper_s_recipe_keeps_unit_columns(bsnn):
+def test_the_paper_s_recipe_keeps_unit_columns(bsnn, training):
     image_set = datasets.IMAGE_SETS["digits"]
     model = bsnn.network(bsnn.RECIPES["authors"], "gp_relu", 3, 8, image_set, 0)
-    bsnn.compile_model(model, keras.optimizers.SGD(0.1))
+    training.compile_model(model, keras.optimizers.SGD(0.1))
     model.fit(datasets.load("digits", "train", 50), verbose=0)
     stack = next(layer for layer in model.layers if hasattr(layer, "depth"))
     kernels = keras.ops.convert_to_numpy(stack.weights[0])

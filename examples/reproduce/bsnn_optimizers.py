@@ -12,7 +12,8 @@ import itertools
 import json
 from pathlib import Path
 
-import _bsnn
+import _script
+import _training
 import keras
 import numpy as np
 
@@ -41,7 +42,7 @@ HEADS = ("", "best learning rate", "accuracy in %", "range over the seeds")
 
 def main():
     args = arguments()
-    _bsnn.use_threads(args.threads)
+    _script.use_threads(args.threads)
     found = json.loads(args.out.read_text())["result"] if args.out.exists() else []
     runs = [] if args.show else itertools.product(args.optimizers, args.seeds)
     for name, seed in runs:
@@ -51,26 +52,26 @@ def main():
             if not any(key.items() <= point.items() for point in found):
                 found.append({**key, **train(make, rate, seed, args)})
                 print(found[-1], flush=True)
-                _bsnn.write(args.out, settings=_bsnn.settings(args), result=found)
+                _script.write(args.out, settings=_script.settings(args), result=found)
     title = f"{args.dataset}, {args.depth} x {args.width}, validation, one epoch"
-    _bsnn.publish(args, "reproduce/bsnn_optimizers.py", title, HEADS, contents(found))
+    _script.publish(args, "reproduce/bsnn_optimizers.py", title, HEADS, contents(found))
 
 
 def arguments():
-    parser = _bsnn.parser(__doc__)
+    parser = _script.parser(__doc__)
     parser.set_defaults(depth=100, width=64)
     add = parser.add_argument
     add("--activation", default="relu")
     add("--batch-size", type=int, default=256)
     add("--optimizers", nargs="+", choices=OPTIMIZERS, default=[*OPTIMIZERS])
     add("--seeds", nargs="+", type=int, default=[0, 1])
-    add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_optimizers.json")
+    add("--out", type=Path, default=_script.RESULTS / "bsnn_optimizers.json")
     return parser.parse_args()
 
 
 def train(make, rate, seed, args):
     keras.utils.set_random_seed(seed)
-    data = _bsnn.load(args.dataset, args.batch_size, True, seed)
+    data = _training.load(args.dataset, args.batch_size, True, seed)
     model = models.bsnn_mlp(
         args.depth,
         args.width,
@@ -80,8 +81,10 @@ def train(make, rate, seed, args):
         seed=seed,
         tangent_gradient=False,
     )
-    _bsnn.compile_model(model, make(_bsnn.warm_up_and_decay(rate, len(data["fit"]))))
-    clock = _bsnn.Clock(data["held_out"], every=len(data["fit"]))
+    _training.compile_model(
+        model, make(_training.warm_up_and_decay(rate, len(data["fit"])))
+    )
+    clock = _training.Clock(data["held_out"], every=len(data["fit"]))
     model.fit(data["fit"], shuffle=False, verbose=0, callbacks=[clock])
     return clock.curve[-1]
 

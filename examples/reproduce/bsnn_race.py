@@ -12,6 +12,8 @@ import math
 from pathlib import Path
 
 import _bsnn
+import _script
+import _training
 import keras
 from _bsnn import FUNCTIONS, RECIPES
 
@@ -22,18 +24,18 @@ HEADS = ("", "ours", "authors' recipe", "ratio", "accuracy of theirs then")
 
 def main():
     args = arguments()
-    _bsnn.use_threads(args.threads)
+    _script.use_threads(args.threads)
     found = json.loads(args.out.read_text())["result"] if args.out.exists() else {}
     for name in [] if args.show else args.rows:
         if name not in found:
             found[name] = race(name, args)
-            _bsnn.write(args.out, settings=_bsnn.settings(args), result=found)
+            _script.write(args.out, settings=_script.settings(args), result=found)
     title = f"{args.dataset}: time to {args.accuracy:.0%} on test data"
-    _bsnn.publish(args, "reproduce/bsnn_race.py", title, HEADS, contents(found))
+    _script.publish(args, "reproduce/bsnn_race.py", title, HEADS, contents(found))
 
 
 def arguments():
-    parser = _bsnn.parser(__doc__)
+    parser = _script.parser(__doc__)
     add = parser.add_argument
     add("--rows", nargs="+", choices=FUNCTIONS, default=[*FUNCTIONS])
     add("--accuracy", type=float, default=0.95)
@@ -44,7 +46,7 @@ def arguments():
     add("--epochs", type=float, default=1.0, help="of our schedule")
     add("--every", type=int, default=5, help="steps to an evaluation of ours")
     add("--seed", type=int, default=0)
-    add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_race.json")
+    add("--out", type=Path, default=_script.RESULTS / "bsnn_race.json")
     return parser.parse_args()
 
 
@@ -60,15 +62,15 @@ def race(name, args):
 
 def run(recipe, name, args, limit):
     keras.utils.set_random_seed(args.seed)
-    data = _bsnn.load(args.dataset, recipe.batch_size, False, args.seed)
+    data = _training.load(args.dataset, recipe.batch_size, False, args.seed)
     image_set = datasets.IMAGE_SETS[args.dataset]
     form = f"gp_{name}"
     model = _bsnn.network(recipe, form, args.depth, args.width, image_set, args.seed)
     steps = round(len(data["fit"]) * args.epochs)
-    _bsnn.compile_model(model, _bsnn.optimizer(recipe, recipe.learning_rate, steps))
+    _training.compile_model(model, _bsnn.optimizer(recipe, recipe.learning_rate, steps))
     # The authors' recipe takes longer, and smaller steps.
     every = args.every if limit is None else 80 * args.every
-    clock = _bsnn.Clock(data["held_out"], every, args.accuracy, limit)
+    clock = _training.Clock(data["held_out"], every, args.accuracy, limit)
     epochs = math.ceil(args.epochs) if limit is None else 10**6
     model.fit(data["fit"], epochs=epochs, shuffle=False, verbose=0, callbacks=[clock])
     reached = clock.curve[-1]["accuracy"] >= args.accuracy

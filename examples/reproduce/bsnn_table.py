@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 
 import _bsnn
+import _script
 import numpy as np
 from _bsnn import FUNCTIONS, RECIPES
 
@@ -41,7 +42,7 @@ PAPER = {
 
 def main():
     args = arguments()
-    _bsnn.use_threads(args.threads)
+    _script.use_threads(args.threads)
     if not args.show:
         for recipe, form, seed in rows(args):
             path = args.out / file_name(args, recipe, form, seed)
@@ -49,13 +50,13 @@ def main():
                 train_row(args, recipe, form, seed, path)
     found = read(args.out)
     for table in contents(found):
-        _bsnn.show(*table)
+        _script.show(*table)
     if args.readme:
         _record.fill(args.readme, "reproduce/bsnn_table.py", markdown(found))
 
 
 def arguments():
-    parser = _bsnn.parser(__doc__)
+    parser = _script.parser(__doc__)
     add = parser.add_argument
     add("--epochs", type=int, default=5)
     add("--rows", nargs="+", choices=FORMS, help="default: all that a recipe has")
@@ -64,7 +65,7 @@ def arguments():
     add("--learning-rate", type=float, help="default: that of the recipe")
     add("--batch-size", type=int, help="default: that of the recipe")
     add("--validate", action="store_true", help="hold out a tenth of the training data")
-    add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_table")
+    add("--out", type=Path, default=_script.RESULTS / "bsnn_table")
     return parser.parse_args()
 
 
@@ -101,7 +102,7 @@ def train_row(args, name, form, seed, path):
         **{"depth": args.depth, "width": args.width, "epochs": args.epochs},
         **{"validation": args.validate, **recipe._asdict(), **found},
     }
-    _bsnn.write(path, result=row)
+    _script.write(path, result=row)
     print(path.name, row["train"], row["held_out"], flush=True)
 
 
@@ -165,7 +166,7 @@ def spread(values):
 
 def markdown(found):
     tables = contents(found)
-    return "\n\n".join(f"**{t}**\n\n{_bsnn.markdown(*rest)}" for t, *rest in tables)
+    return "\n\n".join(f"**{t}**\n\n{_script.markdown(*rest)}" for t, *rest in tables)
 
 
 if __name__ == "__main__":

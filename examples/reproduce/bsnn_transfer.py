@@ -10,7 +10,8 @@ and over width. It leaves a JSON, which a second call completes, and the figure.
 import json
 from pathlib import Path
 
-import _bsnn
+import _script
+import _training
 import keras
 import numpy as np
 
@@ -31,20 +32,20 @@ HELD_OUT = 2000
 
 def main():
     args = arguments()
-    _bsnn.use_threads(args.threads)
+    _script.use_threads(args.threads)
     found = json.loads(args.out.read_text())["result"] if args.out.exists() else []
     for panel in [] if args.show else panels(args):
         complete(found, *panel, args)
     heads = ("", "layers", "units", "best learning rate", "loss there")
     title = f"{args.dataset}, {args.activation}, after {args.steps} steps"
-    _bsnn.publish(
+    _script.publish(
         args, "reproduce/bsnn_transfer.py", title, heads, contents(found, args)
     )
     draw(found, args)
 
 
 def arguments():
-    parser = _bsnn.parser(__doc__)
+    parser = _script.parser(__doc__)
     parser.set_defaults(width=32, depth=10)
     add = parser.add_argument
     add("--depths", nargs="+", type=int, default=[10, 100, 1000, 10000])
@@ -54,7 +55,7 @@ def arguments():
     add("--batch-size", type=int, default=128)
     add("--optimizers", nargs="+", choices=OPTIMIZERS, default=[*OPTIMIZERS])
     add("--seed", type=int, default=0)
-    add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_transfer.json")
+    add("--out", type=Path, default=_script.RESULTS / "bsnn_transfer.json")
     add("--figure", type=Path, default="docs/bsnn_transfer.png")
     return parser.parse_args()
 
@@ -80,7 +81,7 @@ def complete(found, name, depth, width, args):
     model = models.bsnn_mlp(
         depth, width, args.activation, image_set.classes, input_shape=image_set.shape
     )
-    _bsnn.compile_model(model, OPTIMIZERS[name]())
+    _training.compile_model(model, OPTIMIZERS[name]())
     held_out = batch_of(args.dataset, "train[90%:]", HELD_OUT, None)
     start = model.get_weights()
     for rate in missing:
@@ -88,7 +89,7 @@ def complete(found, name, depth, width, args):
         data = datasets.load(
             args.dataset, "train[:90%]", args.batch_size, seed=args.seed
         )
-        schedule = Schedule(_bsnn.warm_up_and_decay(rate, args.steps))
+        schedule = Schedule(_training.warm_up_and_decay(rate, args.steps))
         model.fit(
             data.repeat().take(args.steps),
             shuffle=False,
@@ -96,9 +97,9 @@ def complete(found, name, depth, width, args):
             callbacks=[schedule],
         )
         loss = model.evaluate(*held_out, batch_size=500, verbose=0)[0]
-        found.append({**key, "learning_rate": rate, "loss": _bsnn.significant(loss)})
+        found.append({**key, "learning_rate": rate, "loss": _script.significant(loss)})
         print(found[-1], flush=True)
-        _bsnn.write(args.out, settings=_bsnn.settings(args), result=found)
+        _script.write(args.out, settings=_script.settings(args), result=found)
 
 
 def batch_of(dataset, split, size, seed):

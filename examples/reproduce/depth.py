@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 import _bsnn
+import _script
 import numpy as np
 
 from keras_bsnn import diagnostics, plots
@@ -24,7 +25,7 @@ HEADS = (
 
 def main():
     args = arguments()
-    _bsnn.use_threads(args.threads)
+    _script.use_threads(args.threads)
     paths = {depth: args.out / file_name(args, depth) for depth in args.depths}
     for depth, path in paths.items():
         if not path.exists() and not args.show:
@@ -33,20 +34,20 @@ def main():
         d: json.loads(p.read_text())["result"] for d, p in paths.items() if p.exists()
     }
     title = f"{args.dataset}, {args.activation}, {args.width} units"
-    _bsnn.publish(args, "reproduce/depth.py", title, HEADS, contents(found))
+    _script.publish(args, "reproduce/depth.py", title, HEADS, contents(found))
     curves = {label(d, row): norms(row) for d, row in found.items()}
     plots.signals(curves, args.figure, xlabel="% of the depth")
 
 
 def arguments():
-    parser = _bsnn.parser(__doc__)
+    parser = _script.parser(__doc__)
     parser.set_defaults(width=64)
     add = parser.add_argument
     add("--depths", nargs="+", type=int, default=[10, 100, 1000, 10000])
     add("--activation", choices=_bsnn.FUNCTIONS, default="relu")
     add("--epochs", type=int, default=4)
     add("--seed", type=int, default=0)
-    add("--out", type=Path, default=_bsnn.RESULTS / "bsnn_depth")
+    add("--out", type=Path, default=_script.RESULTS / "bsnn_depth")
     add("--figure", type=Path, default="docs/bsnn_depth.png")
     return parser.parse_args()
 
@@ -61,8 +62,8 @@ def train(args, depth, path):
     size = (depth, args.width, args.dataset, args.epochs, args.seed)
     norms, found = _bsnn.train(recipe, f"gp_{args.activation}", *size)
     row = {**recipe._asdict(), **found, "norms": thinned(norms)}
-    settings = {**_bsnn.settings(args), "depth": depth}
-    _bsnn.write(path, settings=settings, result=row)
+    settings = {**_script.settings(args), "depth": depth}
+    _script.write(path, settings=settings, result=row)
     print(path.name, row["train"], row["held_out"], flush=True)
 
 
@@ -74,8 +75,8 @@ def thinned(measured):
     forward, gradient = curves[:, points].tolist()
     return {
         "layer": points.tolist(),
-        "forward": [_bsnn.significant(norm) for norm in forward],
-        "gradient": [_bsnn.significant(norm) for norm in gradient],
+        "forward": [_script.significant(norm) for norm in forward],
+        "gradient": [_script.significant(norm) for norm in gradient],
     }
 
 
