@@ -7,6 +7,7 @@ In `--out` it leaves `model.keras`, `saved_model/`, `history.csv`, `signals.png`
 """
 
 import argparse
+import functools
 import json
 import shutil
 import sys
@@ -21,12 +22,17 @@ from rich.table import Table
 
 from keras_bsnn import datasets, diagnostics, export, models, plots
 from keras_bsnn._record import environment
-from keras_bsnn.callbacks import Retract
+from keras_bsnn.callbacks import RecalibrateBatchNorm, Retract
 from keras_bsnn.constraints import orthogonal_kernels
 from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import orthogonal
 from keras_bsnn.optimizers import StiefelMuon
 
+MODELS = {  # and the activation of each
+    # The optimizer projects, so that the gradient need not.
+    "bsnn": (functools.partial(models.bsnn_mlp, tangent_gradient=False), "gelu"),
+    "batchnorm": (models.batchnorm_mlp, "tanh"),
+}
 START = time.perf_counter()
 SPLITS = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
 LARGEST_EVALUATION_BATCH = 500
@@ -48,11 +54,11 @@ def main():
 def argument_parser():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--model", choices=["bsnn"], default="bsnn")
+    add("--model", choices=MODELS, default="bsnn")
     add("--dataset", default="digits", help=", ".join(datasets.IMAGE_SETS))
     add("--depth", type=int, default=200, help="number of orthogonal layers")
     add("--units", type=int, default=128, help="width of each layer")
-    add("--activation", default="gelu", help="shaped for the depth; gp_NAME is not")
+    add("--activation", help="default: gelu for bsnn, tanh for batchnorm")
     add("--eta", type=float, default=0.15, help="correlation after all layers")
     add("--epochs", type=int, default=30)
     add("--batch-size", type=int, default=128)
@@ -153,15 +159,17 @@ def load_splits(args):
 
 
 def deep_network(args):
-    return models.bsnn_mlp(
+    make, activation = MODELS[args.model]
+    image_set = datasets.IMAGE_SETS[args.dataset]
+    args.activation = args.activation or activation
+    return make(
         args.depth,
         args.units,
         args.activation,
-        classes=datasets.IMAGE_SETS[args.dataset].classes,
+        image_set.classes,
         eta=args.eta,
-        input_shape=datasets.IMAGE_SETS[args.dataset].shape,
+        input_shape=image_set.shape,
         seed=args.seed,
-        tangent_gradient=False,  # the optimizer projects
     )
 
 
@@ -228,6 +236,7 @@ def fit(model, data, args):
             keras.callbacks.TerminateOnNaN(),
             SayWhere(),
             Retract(),
+            *([RecalibrateBatchNorm(data["train"])] * (args.model == "batchnorm")),
         ],
     )
 

@@ -102,3 +102,12 @@ def test_retraction(tmp_path, run):
     assert rows[plain]["last_error"] > 1e-3
     assert rows[tolerant]["largest_error"] < 1e-4
     assert rows[tolerant]["last_error"] <= rows[tolerant]["largest_error"]
+
+
+def test_fold(tmp_path, run):
+    out = tmp_path / "fold.json"
+    small = ["--depth", "30", "--units", "8", "--inputs", "12", "--batch-size", "50"]
+    run("fold.py", *small, "--rounds", "2", "--out", out)
+    found = result(out)
+    assert found["layers"] == ["Flatten", "Dense"] and found["ratio"] > 0
+    assert found["largest_difference"] < 1e-5 * found["largest_logit"]

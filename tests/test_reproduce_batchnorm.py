@@ -1,0 +1,73 @@
+"""The scripts on batch normalization, small: they do what they say."""
+
+import keras
+import numpy as np
+import pytest
+from scripts import REPRODUCE, result, runner
+
+slow_on_jax = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="minutes of compilation"
+)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    return runner(REPRODUCE, monkeypatch)
+
+
+def test_gradients(tmp_path, run, capsys):
+    out, figure = tmp_path / "out.json", tmp_path / "figure.png"
+    small = ["--depths", 5, 60, "--seeds", 0, 1, "--width", 20, "--batch-size", 20]
+    small += ["--exponents", 0.1, "--out", out, "--figure", figure]
+    run("batchnorm_gradients.py", *small)
+    points = result(out)
+
+    def growth(row):
+        """Of the logarithm from 5 to 60 layers."""
+        ends = [
+            np.mean(
+                [
+                    float(p["log_gradient"])
+                    for p in points
+                    if p["depth"] == depth and p["row"] == row
+                ]
+            )
+            for depth in (5, 60)
+        ]
+        return ends[1] - ends[0]
+
+    assert abs(growth("orthogonal")) < 0.5
+    assert growth("Gaussian kernels") > abs(growth("orthogonal"))
+    assert growth("repeated samples") > growth("repeated samples, shrinkage") + 0.5
+    assert growth("tanh, no gain") > 3 and growth("sin, no gain") > 5
+    assert abs(growth("tanh, gain")) < 1 < growth("tanh, exponent 0.1")
+    assert figure.stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert "paper" in printed and "0.30" in printed
+    run("batchnorm_gradients.py", *small)  # all is there
+    assert result(out) == points
+
+
+@slow_on_jax
+def test_table(tmp_path, run):
+    small = ["--dataset", "digits", "--depth", 60, "--width", 24, "--epochs", 4]
+    small += ["--samples", 1000, "--out", tmp_path]
+    run("batchnorm_table.py", *small, "--rows", "identity", "tanh", "relu")
+    run("batchnorm_table.py", *small, "--rows", "identity", "--recipe", "paper")
+    rows = {}
+    for path in tmp_path.glob("*.json"):
+        row = result(path)
+        rows[row["recipe"], row["row"]] = row
+    assert len(rows) == 4
+    for (recipe, _), row in rows.items():
+        if recipe == "best":
+            assert row["recalibrated"] > 0.85
+            assert abs(row["recalibrated"] - row["batch statistics"]) < 0.1
+    assert rows["best", "tanh"]["moving averages"] < 0.5  # what it is about
+    assert (
+        rows["paper", "identity"]["recalibrated"]
+        < rows["best", "identity"]["recalibrated"]
+    )
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    run("batchnorm_table.py", *small, "--rows", "identity")
+    assert written == {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.json")}
