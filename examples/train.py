@@ -13,7 +13,9 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -28,10 +30,18 @@ from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import orthogonal
 from keras_bsnn.optimizers import StiefelMuon
 
-MODELS = {  # and the activation of each
+
+class Network(NamedTuple):
+    """A function of `keras_bsnn.models`, and the activation that it gets by default."""
+
+    make: Callable
+    activation: str
+
+
+MODELS = {
     # The optimizer projects, so that the gradient need not.
-    "bsnn": (functools.partial(models.bsnn_mlp, tangent_gradient=False), "gelu"),
-    "batchnorm": (models.batchnorm_mlp, "tanh"),
+    "bsnn": Network(functools.partial(models.bsnn_mlp, tangent_gradient=False), "gelu"),
+    "batchnorm": Network(models.batchnorm_mlp, "tanh"),
 }
 START = time.perf_counter()
 SPLITS = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
@@ -41,6 +51,7 @@ LARGEST_EVALUATION_BATCH = 500
 def main():
     parser = argument_parser()
     args = parser.parse_args()
+    args.activation = args.activation or MODELS[args.model].activation
     try:
         check_folder(args)
         keras.utils.set_random_seed(args.seed)
@@ -159,10 +170,8 @@ def load_splits(args):
 
 
 def deep_network(args):
-    make, activation = MODELS[args.model]
     image_set = datasets.IMAGE_SETS[args.dataset]
-    args.activation = args.activation or activation
-    return make(
+    return MODELS[args.model].make(
         args.depth,
         args.units,
         args.activation,

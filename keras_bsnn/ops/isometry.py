@@ -105,7 +105,7 @@ def jacobian_singular_values(model, x, count=None):
 
     def outputs(x):
         y = model(x, training=False) if isinstance(model, keras.Layer) else model(x)
-        return ops.reshape(y, (x.shape[0], -1))
+        return ops.cast(ops.reshape(y, (x.shape[0], -1)), x.dtype)
 
     if count is None:
         jacobians = _jacobians(outputs, x)
