@@ -237,9 +237,8 @@ class _Inputs:
                 self.dataset[i : i + SAMPLES_AT_ONCE]
                 for i in range(0, len(self.dataset), SAMPLES_AT_ONCE)
             )
-        return (
-            keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in self.dataset
-        )
+        inputs = (keras.utils.unpack_x_y_sample_weight(x)[0] for x in self.dataset)
+        return (keras.tree.map_structure(np.asarray, x) for x in inputs)
 
 
 class _Files:

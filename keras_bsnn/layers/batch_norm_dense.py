@@ -10,6 +10,7 @@ from keras_bsnn import activations
 from keras_bsnn._public import public
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.initializers import HaarOrthogonal
+from keras_bsnn.ops import _backend
 
 FORMS = ("std", "norm")
 
@@ -141,8 +142,7 @@ class BatchNormDense(keras.layers.Layer):
 
     def project(self, inputs):
         """What is normalized, in float32 or wider."""
-        x = ops.matmul(inputs, self.kernel)
-        return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+        return _backend.at_least_float32(ops.matmul(inputs, self.kernel))
 
     def call(self, inputs, training=False):
         x = self._normalized(self.project(inputs), training and self.trainable)

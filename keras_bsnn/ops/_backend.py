@@ -16,6 +16,12 @@ def float64():
     return contextlib.nullcontext()
 
 
+def at_least_float32(x):
+    """`x` in float32, or as it is if it is wider; on JAX Keras would narrow float64."""
+    narrow = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
+    return keras.ops.cast(x, "float32") if narrow else x
+
+
 def exact_matmul():
     """A context in which float32 products are not rounded to TF32 on a GPU.
 

@@ -175,7 +175,8 @@ def _product(function, dtype):
 
 def _wide(x):
     x = ops.convert_to_tensor(x)
-    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+    x = x if keras.backend.is_float_dtype(x.dtype) else ops.cast(x, "float32")
+    return _backend.at_least_float32(x)
 
 
 def _rounding(s, x):
