@@ -8,8 +8,7 @@ from keras import ops
 
 from keras_bsnn import activations
 from keras_bsnn._public import public
-from keras_bsnn.constraints import Orthogonal
-from keras_bsnn.initializers import HaarOrthogonal
+from keras_bsnn.layers import _orthogonal_kernel
 from keras_bsnn.ops import _backend
 
 FORMS = ("std", "norm")
@@ -90,31 +89,12 @@ class BatchNormDense(keras.layers.Layer):
         self.shrinkage = _number_or_initializer("shrinkage", shrinkage)
         self.momentum = momentum
         self.epsilon = epsilon
-        self.kernel_initializer = (
-            HaarOrthogonal()
-            if kernel_initializer is None
-            else keras.initializers.get(kernel_initializer)
-        )
-        self.kernel_constraint = (
-            Orthogonal()
-            if kernel_constraint == "orthogonal"
-            else keras.constraints.get(kernel_constraint)
-        )
+        self.kernel_initializer = _orthogonal_kernel.initializer(kernel_initializer)
+        self.kernel_constraint = _orthogonal_kernel.constraint(kernel_constraint)
         self.input_spec = keras.InputSpec(min_ndim=2)
 
     def build(self, input_shape):
-        inputs = input_shape[-1]
-        if inputs is None:
-            raise ValueError(
-                "The last axis of the inputs must have a known size. "
-                f"Received: input_shape={tuple(input_shape)}"
-            )
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(inputs, self.units),
-            initializer=self.kernel_initializer,
-            constraint=self.kernel_constraint,
-        )
+        self.kernel = _orthogonal_kernel.add_to(self, input_shape)
         if self.affine:
             self.scale = self._add("scale", "ones", trainable=True)
             self.offset = self._add("offset", "zeros", trainable=True)
@@ -125,7 +105,6 @@ class BatchNormDense(keras.layers.Layer):
             self.samples = self._add("samples", "ones", shape=())
         self._gain = self._value("gain", self.gain)
         self._shrinkage = self._value("shrinkage", self.shrinkage)
-        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: inputs})
 
     def _add(self, name, initializer, shape=None, trainable=False):
         return self.add_weight(

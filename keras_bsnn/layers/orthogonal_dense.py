@@ -5,8 +5,7 @@ from keras import ops
 
 from keras_bsnn import activations
 from keras_bsnn._public import public
-from keras_bsnn.constraints import Orthogonal
-from keras_bsnn.initializers import HaarOrthogonal
+from keras_bsnn.layers import _orthogonal_kernel
 from keras_bsnn.ops import orthogonal
 from keras_bsnn.ops.dense_rule import DenseRule
 
@@ -77,36 +76,17 @@ class OrthogonalDense(keras.layers.Layer):
         self.units = units
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = (
-            HaarOrthogonal()
-            if kernel_initializer is None
-            else keras.initializers.get(kernel_initializer)
-        )
+        self.kernel_initializer = _orthogonal_kernel.initializer(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = (
-            Orthogonal()
-            if kernel_constraint == "orthogonal"
-            else keras.constraints.get(kernel_constraint)
-        )
+        self.kernel_constraint = _orthogonal_kernel.constraint(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.tangent_gradient = tangent_gradient
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True
 
     def build(self, input_shape):
-        inputs = input_shape[-1]
-        if inputs is None:
-            raise ValueError(
-                "The last axis of the inputs must have a known size. "
-                f"Received: input_shape={tuple(input_shape)}"
-            )
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(inputs, self.units),
-            initializer=self.kernel_initializer,
-            constraint=self.kernel_constraint,
-        )
+        self.kernel = _orthogonal_kernel.add_to(self, input_shape)
         if self.use_bias:
             self.bias = self.add_weight(
                 name="bias",
@@ -115,7 +95,6 @@ class OrthogonalDense(keras.layers.Layer):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
-        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: inputs})
 
     def call(self, inputs):
         if hasattr(inputs, "ragged_rank"):
