@@ -105,9 +105,17 @@ def test_retraction(tmp_path, run):
 
 
 def test_fold(tmp_path, run):
-    out = tmp_path / "fold.json"
-    small = ["--depth", "30", "--units", "8", "--inputs", "12", "--batch-size", "50"]
-    run("fold.py", *small, "--rounds", "2", "--out", out)
+    out, readme = tmp_path / "fold.json", tmp_path / "README.md"
+    readme.write_text("<!-- fold.py: begin -->\n<!-- fold.py: end -->\n")
+    small = ["--depth", "30", "--units", "8", "--inputs", "12"]
+    small += ["--batch-sizes", "5", "50", "--rounds", "2"]
+    run("fold.py", *small, "--out", out)
     found = result(out)
-    assert found["layers"] == ["Flatten", "Dense"] and found["ratio"] > 0
+    assert found["layers"] == ["Flatten", "Dense"]
     assert found["largest_difference"] < 1e-5 * found["largest_logit"]
+    assert [row["batch_size"] for row in found["per_example"]] == [5, 50]
+    for row in found["per_example"]:
+        assert row["ratio"] == pytest.approx(row["deep"] / row["folded"], rel=0.5)
+    run("fold.py", "--from", out, out, "--readme", readme)
+    _, head, _, *rows, _ = readme.read_text().splitlines()
+    assert head.count("deep | folded | ratio") == 2 and len(rows) == 2
