@@ -38,7 +38,9 @@ def test_gradients(tmp_path, run, capsys):
 
     assert abs(growth("orthogonal")) < 0.5
     assert growth("Gaussian kernels") > abs(growth("orthogonal"))
-    assert growth("repeated samples") > growth("repeated samples, shrinkage") + 0.5
+    for share in (50, 80):
+        without = growth(f"{share} repeated samples")
+        assert without > growth(f"{share} repeated, shrinkage 0.9") + 0.5
     assert growth("tanh, no gain") > 3 and growth("sin, no gain") > 5
     assert abs(growth("tanh, gain")) < 1 < growth("tanh, exponent 0.1")
     assert figure.stat().st_size > 10_000
