@@ -3,5 +3,15 @@
 from keras_bsnn.layers.batch_norm_dense import BatchNormDense
 from keras_bsnn.layers.depth_stack import DepthStack
 from keras_bsnn.layers.orthogonal_dense import OrthogonalDense
+from keras_bsnn.layers.roaf import ROAF
+from keras_bsnn.layers.roaf_cell import ROAFCell
+from keras_bsnn.layers.roaf_dense import ROAFDense
 
-__all__ = ["BatchNormDense", "DepthStack", "OrthogonalDense"]
+__all__ = [
+    "BatchNormDense",
+    "DepthStack",
+    "OrthogonalDense",
+    "ROAF",
+    "ROAFCell",
+    "ROAFDense",
+]

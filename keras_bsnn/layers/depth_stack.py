@@ -135,8 +135,7 @@ class DepthStack(keras.layers.Layer):
         return depth_loop.run(
             self._probed_rule(function) if probes else self._rule(function, effects),
             x,
-            [*probes, *weights],
-            constants,
+            depth_loop.Tensors((*probes, *weights), tuple(constants)),
             self.depth,
             self.checkpoint_every,
             keep=training is not False,
@@ -181,7 +180,7 @@ class DepthStack(keras.layers.Layer):
         _, constants = self._template.split(self._template.stacks)
         for i, value in zip(effects.updated, others, strict=True):
             constants[i].assign(value)
-        return x
+        return ops.cast(x, self.compute_dtype)
 
     def every_output(self, inputs, probes):
         """The output of each layer in evaluation, for diagnostics.
@@ -362,7 +361,7 @@ class _Template:
 
     def own_rule(self):
         """The rule that the block offers, if it is one for what the block does."""
-        if not hasattr(self.block, "depth_rule") or self.constants:
+        if not hasattr(self.block, "depth_rule"):
             return None
         # A subclass that has its own `call` must have its own rule.
         owners = [_owner(self.block, name) for name in ("depth_rule", "call")]

@@ -43,7 +43,7 @@ class DenseRule(Rule):
         x = ops.matmul(x, kernel)
         return ops.add(x, bias[0]) if self.use_bias else x
 
-    def prepare(self, carries, following, start):
+    def prepare(self, carries, following, weights, constants, start):
         is_first = ops.reshape(
             ops.equal(start + ops.arange(carries.shape[0]), 0),
             (-1, *[1] * (len(carries.shape) - 1)),
@@ -65,7 +65,7 @@ class DenseRule(Rule):
     def pulled_dtypes(self, carry, weights):
         return [carry.dtype] * (2 if self.tangent else 1)
 
-    def gradients(self, prepared, pulled, weights):
+    def gradients(self, prepared, pulled, weights, shared):
         inputs, of_outputs = _flat(prepared[0]), _flat(pulled[0])
         if not self.tangent:
             of_kernel = ops.matmul(ops.swapaxes(inputs, -1, -2), of_outputs)

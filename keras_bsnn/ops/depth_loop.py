@@ -2,8 +2,12 @@
 
 The forward loop keeps what enters each layer, its *carry*. The gradient is a loop in
 reverse: it asks a `Rule` for the vector-Jacobian product of one layer after another.
-The cost to compile either does not depend on their number.
+The cost to compile either does not depend on their number. The steps of a recurrent
+network are such layers, which share their kernels.
 """
+
+import functools
+from typing import NamedTuple
 
 from keras import ops
 
@@ -21,7 +25,8 @@ class Rule:
 
     Args:
         function: callable `(carry, weights, constants)` of one layer; returns the next
-            carry, and a tuple of further tensors.
+            carry, and a tuple of further tensors. `weights` are those of the layer,
+            then those that all share; and so are `constants`.
         dtypes: of these tensors.
         differentiable: number of those, counted from the first, that have a gradient.
 
@@ -49,12 +54,13 @@ class Rule:
         """The next carry, and the tensors that this layer gives besides."""
         return self.function(carry, weights, constants)
 
-    def prepare(self, carries, following, start):
+    def prepare(self, carries, following, weights, constants, start):
         """What `pull` needs of the layers from `start` on, at once, in a tuple.
 
         Args:
             carries: of shape `(layers, ...)`, what enters each.
             following: the carry that leaves the last of them.
+            weights, constants: of these layers, then those that all share.
             start: index of the first.
         """
         return (carries,)
@@ -65,7 +71,7 @@ class Rule:
         Args:
             gradient: of the carry that leaves the layer.
             prepared: this layer's slices of what `prepare` returned.
-            weights, constants: of this layer.
+            weights, constants: of this layer, then those that all share.
             gradients: of the differentiable tensors that `step` gave.
             index: of this layer.
 
@@ -85,22 +91,62 @@ class Rule:
         """Of the tensors that `pull` returns for `gradients`."""
         return [w.dtype for w in weights]
 
-    def gradients(self, prepared, pulled, weights):
+    def gradients(self, prepared, pulled, weights, shared):
         """Gradients of the weights of layers, from what `pull` gave for each of them.
 
-        All tensors have a leading axis of the layers.
+        Args:
+            prepared, pulled: tensors with a leading axis of the layers.
+            weights: the same, those of each layer.
+            shared: those that all layers share.
+
+        Returns:
+            For each of `weights` a gradient of its shape, then for each of `shared` the
+            sum over the layers.
         """
-        return tuple(pulled)
+        own, common = pulled[: len(weights)], pulled[len(weights) :]
+        return (*own, *(ops.sum(x, axis=0) for x in common))
 
 
-def run(rule, inputs, weights, constants, depth, checkpoint_every=None, keep=True):
+class Tensors(NamedTuple):
+    """What layers use besides the carry.
+
+    Attributes:
+        weights, constants: with a leading axis of the layers; only the first have
+            gradients.
+        shared, fixed: the same without that axis, for all layers.
+    """
+
+    weights: tuple = ()
+    constants: tuple = ()
+    shared: tuple = ()
+    fixed: tuple = ()
+
+    def of_layer(self, index):
+        """Weights and constants of one layer, as a `Rule` takes them."""
+        weights, constants = ([x[index] for x in stacks] for stacks in self[:2])
+        return [*weights, *self.shared], [*constants, *self.fixed]
+
+    def flat(self):
+        """Those that have gradients come first."""
+        return [*self.weights, *self.shared, *self.constants, *self.fixed]
+
+    def like(self, flat):
+        """Other tensors, flat, ordered as these."""
+        flat = iter(flat)
+        weights, shared, constants, fixed = (
+            tuple(next(flat) for _ in group)
+            for group in (self.weights, self.shared, self.constants, self.fixed)
+        )
+        return Tensors(weights, constants, shared, fixed)
+
+
+def run(rule, inputs, tensors, depth, checkpoint_every=None, keep=True):
     """Applies `depth` layers to `inputs`, one after the other.
 
     Args:
         rule: a `Rule`.
         inputs: tensor that enters the first layer.
-        weights: tensors with a leading axis of `depth`, differentiable.
-        constants: the same, not differentiable.
+        tensors: `Tensors`, with a leading axis of `depth`.
         depth: number of layers.
         checkpoint_every: keep the carry of every k-th layer only, and compute the
             others again in the reverse loop. `None` to keep all.
@@ -112,57 +158,59 @@ def run(rule, inputs, weights, constants, depth, checkpoint_every=None, keep=Tru
         leading axis of `depth`.
     """
     if checkpoint_every is not None:
-        return _checkpointed(
-            rule, inputs, weights, constants, depth, checkpoint_every, keep
-        )
-    carry = rule.enter(inputs)
-    carry, outputs = _loop(rule, carry, weights, constants, depth, keep)
+        return _checkpointed(rule, inputs, tensors, depth, checkpoint_every, keep)
+    carry, outputs = _loop(rule, rule.enter(inputs), tensors, depth, keep)
     return rule.leave(carry), outputs
 
 
-def _checkpointed(rule, inputs, weights, constants, depth, every, keep):
+def _checkpointed(rule, inputs, tensors, depth, every, keep):
     """A loop over segments, each of which is a loop over layers."""
+    stacks = len(tensors.weights), len(tensors.constants)
 
     def segment(inputs, weights, constants):
-        outputs, others = run(rule, inputs, weights, constants, every)
+        own = weights[: stacks[0]], constants[: stacks[1]]
+        common = weights[stacks[0] :], constants[stacks[1] :]
+        outputs, others = run(rule, inputs, Tensors(*own, *common), every)
         return outputs, tuple(others)
 
-    split = [[_split(x, every) for x in stacks] for stacks in (weights, constants)]
+    weights, constants = ([_split(x, every) for x in group] for group in tensors[:2])
+    split = tensors._replace(weights=weights, constants=constants)
     segments = Rule(segment, rule.dtypes, rule.differentiable)
-    outputs, others = _loop(segments, inputs, *split, depth // every, keep)
+    outputs, others = _loop(segments, inputs, split, depth // every, keep)
     return outputs, [_merge(x) for x in others]
 
 
-def _loop(rule, carry, weights, constants, depth, keep):
+def _loop(rule, carry, tensors, depth, keep):
     """The loop that the two gradients below belong to."""
-    count = len(weights)
 
-    def function(carry, *stacks):
-        carry, _, outputs = _forward(rule, carry, stacks, count, depth, keep=False)
+    def function(carry, *flat):
+        tensors_ = tensors.like(flat)
+        carry, _, outputs = _forward(rule, carry, tensors_, depth, keep=False)
         return carry, *outputs
 
-    def forward(carry, *stacks):
-        last, carries, outputs = _forward(rule, carry, stacks, count, depth, keep)
+    def forward(carry, *flat):
+        tensors_ = tensors.like(flat)
+        last, carries, outputs = _forward(rule, carry, tensors_, depth, keep)
         kept = (carries, last) if keep else (carry,)
-        return (last, *outputs), (kept, stacks)
+        return (last, *outputs), (kept, flat)
 
     def backward(residuals, gradients):
-        kept, stacks = residuals
+        kept, flat = residuals
+        tensors_ = tensors.like(flat)
         if not keep:
-            last, carries, _ = _forward(rule, *kept, stacks, count, depth, keep=True)
+            last, carries, _ = _forward(rule, *kept, tensors_, depth, keep=True)
             kept = carries, last
-        gradient, of_weights = _backward(rule, *kept, stacks, count, depth, gradients)
-        return gradient, *of_weights, *[None] * (len(stacks) - count)
+        gradient, found = _backward(rule, *kept, tensors_, depth, gradients)
+        return gradient, *found, *[None] * (len(flat) - len(found))
 
     looped = _backend.with_gradient(function, forward, backward)
-    carry, *outputs = looped(carry, *weights, *constants)
+    carry, *outputs = looped(carry, *tensors.flat())
     return carry, outputs
 
 
-def _forward(rule, carry, stacks, count, depth, keep):
+def _forward(rule, carry, tensors, depth, keep):
     def step(index, carry):
-        weights, constants = _layer(stacks, index, count)
-        following, outputs = rule.step(carry, weights, constants, index)
+        following, outputs = rule.step(carry, *tensors.of_layer(index), index)
         return following, (*outputs, carry) if keep else tuple(outputs)
 
     dtypes = [*rule.dtypes, carry.dtype] if keep else rule.dtypes
@@ -170,51 +218,65 @@ def _forward(rule, carry, stacks, count, depth, keep):
     return last, outputs.pop() if keep else None, outputs
 
 
-def _backward(rule, carries, last, stacks, count, depth, gradients):
+def _backward(rule, carries, last, tensors, depth, gradients):
+    """The gradient of the first carry, and those of weights and shared weights."""
     size = _chunk(depth) if rule.batched else depth
-    split = _split(carries, size)
+    pieces = functools.partial(_split, size=size) if size is not depth else _whole
     gradient, *of_outputs = gradients[: 1 + rule.differentiable]
-    pulled_dtypes = rule.pulled_dtypes(last, stacks[:count])
+    count = len(tensors.weights)
+    pulled_dtypes = rule.pulled_dtypes(last, [*tensors.weights, *tensors.shared])
 
     def chunk(j, state):
-        gradient, following = state
+        gradient, following, *sums = state
         start = j * size
-        prepared = rule.prepare(split[j], following, start)
+        weights, constants = ([pieces(x)[j] for x in group] for group in tensors[:2])
+        entering = pieces(carries)[j]
+        prepared = rule.prepare(
+            entering,
+            following,
+            [*weights, *tensors.shared],
+            [*constants, *tensors.fixed],
+            start,
+        )
 
         def pull(i, gradient):
-            weights, constants = _layer(stacks, start + i, count)
             outputs = [x[start + i] for x in of_outputs]
             slices = [x[i] for x in prepared]
-            return rule.pull(gradient, slices, weights, constants, outputs, start + i)
+            of_layer = tensors.of_layer(start + i)
+            return rule.pull(gradient, slices, *of_layer, outputs, start + i)
 
         gradient, pulled = _backend.loop(
             pull, gradient, size, pulled_dtypes, reverse=True
         )
-        weights = [_split(w, size)[j] for w in stacks[:count]]
-        return (gradient, split[j, 0]), rule.gradients(prepared, pulled, weights)
+        found = rule.gradients(prepared, pulled, weights, tensors.shared)
+        sums = [a + b for a, b in zip(sums, found[count:], strict=True)]
+        return (gradient, entering[0], *sums), found[:count]
 
-    if size == depth:
-        (gradient, _), of_weights = chunk(0, (gradient, last))
-        return gradient, of_weights
-    dtypes = [w.dtype for w in stacks[:count]]
-    (gradient, _), of_weights = _backend.loop(
-        chunk, (gradient, last), depth // size, dtypes, reverse=True
+    state = gradient, last, *map(ops.zeros_like, tensors.shared)
+    if size is depth:
+        (gradient, _, *sums), found = chunk(0, state)
+        return gradient, [*found, *sums]
+    dtypes = [w.dtype for w in tensors.weights]
+    (gradient, _, *sums), found = _backend.loop(
+        chunk, state, depth // size, dtypes, reverse=True
     )
-    return gradient, [_merge(x) for x in of_weights]
-
-
-def _layer(stacks, index, count):
-    slices = [x[index] for x in stacks]
-    return slices[:count], slices[count:]
+    return gradient, [*map(_merge, found), *sums]
 
 
 def _chunk(depth):
     """The largest divisor of `depth` that is at most `CHUNK`."""
+    if depth <= CHUNK:
+        return depth
     return max(size for size in range(1, CHUNK + 1) if depth % size == 0)
 
 
 def _split(x, size):
     return ops.reshape(x, (x.shape[0] // size, size, *ops.shape(x)[1:]))
+
+
+def _whole(x):
+    """As one piece; the number of layers may be a tensor."""
+    return [x]
 
 
 def _merge(x):

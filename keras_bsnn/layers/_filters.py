@@ -1,0 +1,195 @@
+"""Fixed orthogonal maps of the features, from a full random matrix to a mere shift."""
+
+import random
+
+import keras
+import numpy as np
+from keras import ops
+
+LARGEST_PIECE = 2**22  # entries
+
+
+class Filter:
+    """The identity, and what the others override.
+
+    A filter has no parameters or one tensor of them, which is drawn once and not
+    trained.
+    """
+
+    dtype = "float32"
+
+    def shape(self, units):
+        """Of the parameters; `None` if there are none."""
+        return None
+
+    def draw(self, units, count, rng):
+        """The parameters of `count` independent filters: `(count, *shape(units))`."""
+        raise NotImplementedError
+
+    def apply(self, x, *parameters):
+        """The features of `x`, along its last axis, mapped."""
+        return x
+
+    def adjoint(self, x, *parameters):
+        """The inverse, which is the transpose."""
+        return x
+
+
+class Shift(Filter):
+    """A cyclic shift by one."""
+
+    def apply(self, x):
+        return ops.roll(x, 1, axis=-1)
+
+    def adjoint(self, x):
+        return ops.roll(x, -1, axis=-1)
+
+
+class Haar(Filter):
+    """A matrix from the uniform law on the orthogonal matrices."""
+
+    def shape(self, units):
+        return (units, units)
+
+    def draw(self, units, count, rng):
+        size = max(1, LARGEST_PIECE // units**2)
+        pieces = [min(size, count - i) for i in range(0, count, size)]
+        return np.concatenate([_haar(units, n, rng) for n in pieces])
+
+    def apply(self, x, matrix):
+        return ops.matmul(x, ops.cast(matrix, x.dtype))
+
+    def adjoint(self, x, matrix):
+        return ops.matmul(x, ops.transpose(ops.cast(matrix, x.dtype)))
+
+
+def _haar(units, count, rng):
+    q, r = np.linalg.qr(rng.normal(size=(count, units, units)))
+    signs = np.where(np.diagonal(r, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
+    return (q * signs[:, None]).astype("float32")
+
+
+class Permutation(Filter):
+    """A random order of the features; the parameters are it and its inverse."""
+
+    dtype = "int32"
+
+    def shape(self, units):
+        return (2, units)
+
+    def draw(self, units, count, rng):
+        order = np.argsort(rng.uniform(size=(count, units)), axis=-1)
+        return np.stack([order, np.argsort(order, axis=-1)], axis=1)
+
+    def apply(self, x, orders):
+        return ops.take(x, orders[0], axis=-1)
+
+    def adjoint(self, x, orders):
+        return ops.take(x, orders[1], axis=-1)
+
+
+class Rotations(Filter):
+    """Each pair of neighbours is turned by an angle of its own.
+
+    The last of an odd number of features is kept.
+    """
+
+    def shape(self, units):
+        return (2, units // 2)
+
+    def draw(self, units, count, rng):
+        angles = rng.uniform(0, 2 * np.pi, size=(count, units // 2))
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+    def apply(self, x, parameters):
+        return self._turn(x, parameters, 1)
+
+    def adjoint(self, x, parameters):
+        return self._turn(x, parameters, -1)
+
+    def _turn(self, x, parameters, direction):
+        parameters = ops.cast(parameters, x.dtype)
+        cosines, sines = parameters[0], direction * parameters[1]
+        paired = 2 * (x.shape[-1] // 2)
+        a, b = x[..., 0:paired:2], x[..., 1:paired:2]
+        turned = ops.stack([cosines * a - sines * b, sines * a + cosines * b], axis=-1)
+        turned = ops.reshape(turned, (*ops.shape(x)[:-1], paired))
+        return ops.concatenate([turned, x[..., paired:]], axis=-1)
+
+
+FILTERS = {
+    "haar": Haar(),
+    "rotations": Rotations(),
+    "permutation": Permutation(),
+    "shift": Shift(),
+    "identity": Filter(),
+}
+
+
+def get(name):
+    if not isinstance(name, str) or name not in FILTERS:
+        raise ValueError(
+            f"`filter` must be one of {', '.join(map(repr, FILTERS))}. "
+            f"Received: filter={name!r}"
+        )
+    return FILTERS[name]
+
+
+def seed(value, is_needed):
+    """A seed as it is given, or a random one in the place of `None`, if needed."""
+    if not isinstance(value, (int, type(None))):
+        raise ValueError(
+            f"`filter_seed` must be an integer or None. Received: filter_seed={value!r}"
+        )
+    return random.randrange(2**31) if is_needed and value is None else value
+
+
+class Drawn:
+    """An initializer of the parameters of a filter.
+
+    Args:
+        filter: a `Filter`.
+        units: number of features.
+        seed: an integer, or `None` to draw anew. The streams of
+            `numpy.random.RandomState` are the same in each version of NumPy.
+    """
+
+    batched = True  # a leading axis is a batch of independent ones
+
+    def __init__(self, filter, units, seed):
+        self.filter = filter
+        self.units = units
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None):
+        one = self.filter.shape(self.units)
+        count = 1 if tuple(shape) == one else shape[0]
+        values = self.draw(count).reshape(shape)
+        return ops.convert_to_tensor(values, dtype or self.filter.dtype)
+
+    def draw(self, count):
+        rng = np.random.RandomState(seed(self.seed, is_needed=True))
+        return self.filter.draw(self.units, count, rng)
+
+
+def parameters(layer, is_stored=True):
+    """The parameters of `layer.filter`, in a list that may be empty.
+
+    They are a weight of the layer that is not trained, or if not `is_stored`, an array.
+    """
+    filter = get(layer.filter)
+    shape = filter.shape(layer.units)
+    if shape is None:
+        return []
+    drawn = Drawn(filter, layer.units, layer.filter_seed)
+    if not is_stored:
+        return [drawn.draw(1)[0].astype(filter.dtype)]
+    weight = layer.add_weight(
+        name="filter",
+        shape=shape,
+        initializer=drawn,
+        dtype=filter.dtype,
+        trainable=False,
+        autocast=False,
+    )
+    return [weight]

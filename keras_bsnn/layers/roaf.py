@@ -1,0 +1,127 @@
+"""A recurrent network with random orthogonal filters, a whole sequence at once."""
+
+import inspect
+
+import keras
+from keras import ops
+
+from keras_bsnn import activations
+from keras_bsnn._public import public
+from keras_bsnn.layers.roaf_cell import ROAFCell
+from keras_bsnn.ops import _backend, depth_loop
+
+OF_CELL = [*inspect.signature(ROAFCell).parameters][:-1]  # without **kwargs
+
+
+@public
+class ROAF(keras.layers.RNN):
+    """A recurrent layer of `ROAFCell`, with the conventions of `keras.layers.SimpleRNN`.
+
+    Inputs are projected in one product for the whole sequence, and the gradient of the
+    recurrent kernel is one product over all steps and samples.
+
+    Args:
+        units, alpha, and any other argument of `ROAFCell`.
+        return_sequences, return_state, go_backwards, stateful: as of
+            `keras.layers.SimpleRNN`.
+        checkpoint_every: `k`, a divisor of the number of steps, to keep only each k-th
+            state for the gradient, and compute the others again. `None` to keep all.
+        kwargs: as of `keras.layers.RNN`.
+
+    Input shape: `(batch, steps, features)`; with a mask `(batch, steps)`, the state
+    stays where that is false. Output shape: `(batch, units)`, or `(batch, steps,
+    units)` with `return_sequences`. Under each dtype policy the state is float32 or
+    wider from the first step to the last.
+
+    Raises:
+        ValueError: an argument is not of the kind that `ROAFCell` tells, or the number
+            of steps is not known, or not a multiple of `checkpoint_every`.
+
+    Source: Ceni, arXiv 2210.01245; the loop is this package's.
+
+    Example:
+
+    >>> import keras, keras_bsnn
+    >>> layer = keras_bsnn.layers.ROAF(16, alpha=0.99, return_sequences=True)
+    >>> layer(keras.random.normal((8, 20, 3))).shape
+    TensorShape([8, 20, 16])
+    """
+
+    def __init__(
+        self,
+        units,
+        alpha,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        checkpoint_every=None,
+        **kwargs,
+    ):
+        of_cell = {name: kwargs.pop(name) for name in OF_CELL if name in kwargs}
+        cell = ROAFCell(units, alpha, dtype=kwargs.get("dtype"), **of_cell)
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            **kwargs,
+        )
+        self.checkpoint_every = checkpoint_every
+        self.input_spec = [keras.InputSpec(ndim=3)]
+
+    @property
+    def units(self):
+        return self.cell.units
+
+    @property
+    def alpha(self):
+        return self.cell.alpha
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        """The loop of `keras.layers.RNN`, with a gradient of its own."""
+        is_known = activations.is_pointwise(self.cell.activation)
+        if not is_known or self.zero_output_for_mask or self.unroll:
+            return super().inner_loop(sequences, initial_state, mask, training)
+        (state,) = keras.tree.flatten(initial_state)
+        masks = [] if mask is None else keras.tree.flatten(mask)
+        last, others = self._loop(
+            _backend.at_least_float32(state),
+            self._in_time(self.cell.drive(sequences)),
+            [ops.expand_dims(self._in_time(mask), -1) for mask in masks],
+            keep=training is not False,
+        )
+        each = ops.swapaxes(others[0], 0, 1) if others else ops.expand_dims(last, 1)
+        return last, each, [last]
+
+    def _in_time(self, x):
+        """Steps first, in the order in which they are taken."""
+        x = ops.swapaxes(x, 0, 1)
+        return ops.flip(x, axis=0) if self.go_backwards else x
+
+    def _loop(self, state, drive, masks, keep):
+        rule = self.cell.rule(
+            dtypes=[state.dtype] * self.return_sequences, is_masked=bool(masks)
+        )
+        tensors = depth_loop.Tensors(
+            weights=(drive,),
+            constants=tuple(masks),
+            shared=(_backend.read(self.cell.recurrent_kernel),),
+            fixed=tuple(map(_backend.read, self.cell.filter_parameters)),
+        )
+        steps = ops.shape(drive)[0]
+        return depth_loop.run(rule, state, tensors, steps, self.checkpoint_every, keep)
+
+    def get_config(self):
+        config = super().get_config()
+        cell = config.pop("cell")["config"]
+        return {
+            **config,
+            **{name: cell[name] for name in OF_CELL},
+            "checkpoint_every": self.checkpoint_every,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)

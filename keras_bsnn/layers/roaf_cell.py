@@ -1,0 +1,147 @@
+"""One step of a recurrent network with a random orthogonal filter of its state."""
+
+import keras
+from keras import ops
+
+from keras_bsnn import activations
+from keras_bsnn._public import public
+from keras_bsnn.layers import _filters, roaf_dense
+from keras_bsnn.ops.roaf_rule import StepRule
+
+
+@public
+class ROAFCell(keras.layers.Layer):
+    """`alpha filter(h) + beta activation(h @ recurrent_kernel + x @ kernel + bias)`.
+
+    The cell of `keras_bsnn.layers.ROAF`, with the conventions of
+    `keras.layers.SimpleRNNCell`. `1 / (1 - alpha)` is the number of steps that it
+    remembers.
+
+    Args:
+        units: size of the state `h` and of the output, a positive integer.
+        alpha, activation, filter, beta, use_bias, filter_seed: as of
+            `keras_bsnn.layers.ROAFDense`. The filter is stored with the weights.
+        kernel_initializer: of the kernel of the inputs `x`.
+        recurrent_initializer: `None` for a normal law of variance `1 / units`, or an
+            initializer.
+        bias_initializer: an initializer.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: regularizers.
+        kernel_constraint, recurrent_constraint, bias_constraint: constraints.
+
+    Call arguments: inputs `(batch, features)`, states `[(batch, units)]`. Returns the
+    output `(batch, units)` and the new states, of the compute dtype. With a mixed
+    policy these are rounded in each step; `ROAF` keeps them in float32.
+
+    Raises:
+        ValueError: an argument is not of the kind above.
+
+    Source: Ceni, arXiv 2210.01245, the recurrent network.
+
+    Example:
+
+    >>> import keras, keras_bsnn
+    >>> cell = keras_bsnn.layers.ROAFCell(16, alpha=0.99)
+    >>> keras.layers.RNN(cell)(keras.random.normal((8, 20, 3))).shape
+    TensorShape([8, 16])
+    """
+
+    def __init__(
+        self,
+        units,
+        alpha,
+        activation="tanh",
+        filter="haar",
+        beta=None,
+        use_bias=True,
+        filter_seed=None,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer=None,
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        roaf_dense.check(units, alpha, beta, filter)
+        super().__init__(**kwargs)
+        self.units = units
+        self.alpha = alpha
+        self.activation = activations.get(activation)
+        self.filter = filter
+        self.beta = beta
+        self.use_bias = use_bias
+        self.filter_seed = _filters.seed(filter_seed, is_needed=False)
+        recurrent_initializer = recurrent_initializer or roaf_dense.KERNEL
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.state_size = self.output_size = units
+
+    def build(self, input_shape):
+        self.kernel = self._add("kernel", (input_shape[-1], self.units))
+        self.recurrent_kernel = self._add(
+            "recurrent_kernel", (self.units, self.units), role="recurrent"
+        )
+        self.bias = self._add("bias", (self.units,)) if self.use_bias else None
+        self.filter_parameters = _filters.parameters(self)
+
+    def _add(self, name, shape, role=None):
+        role = role or name
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=getattr(self, f"{role}_initializer"),
+            regularizer=getattr(self, f"{role}_regularizer"),
+            constraint=getattr(self, f"{role}_constraint"),
+        )
+
+    def drive(self, inputs):
+        """What the inputs add to the argument of the activation, at any shape."""
+        x = ops.matmul(inputs, self.kernel)
+        return ops.add(x, self.bias) if self.use_bias else x
+
+    def call(self, inputs, states):
+        (state,) = states if isinstance(states, (list, tuple)) else [states]
+        rule = self.rule()
+        weights = [self.drive(inputs), self.recurrent_kernel]
+        x, _ = rule.step(rule.enter(state), weights, self.filter_parameters, index=0)
+        x = ops.cast(x, state.dtype)
+        return x, [x] if isinstance(states, (list, tuple)) else x
+
+    def rule(self, **kwargs):
+        """What a step does, and its gradient."""
+        return StepRule(
+            _filters.get(self.filter),
+            self.activation,
+            self.alpha,
+            1 - self.alpha if self.beta is None else self.beta,
+            self.compute_dtype,
+            **kwargs,
+        )
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.zeros((batch_size, self.units), dtype=self.compute_dtype)]
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        plain = ("units", "alpha", "filter", "beta", "use_bias", "filter_seed")
+        objects = (
+            f"{role}_{kind}"
+            for kind in ("initializer", "regularizer", "constraint")
+            for role in ("kernel", "recurrent", "bias")
+        )
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in plain},
+            "activation": keras.activations.serialize(self.activation),
+            **{name: serialize(getattr(self, name)) for name in objects},
+        }

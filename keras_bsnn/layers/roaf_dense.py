@@ -1,0 +1,155 @@
+"""A dense layer beside a random orthogonal filter of what it receives."""
+
+import keras
+from keras import ops
+
+from keras_bsnn import activations
+from keras_bsnn._public import public
+from keras_bsnn.layers import _filters
+from keras_bsnn.ops.roaf_rule import LayerRule
+
+# The law of the kernel: N(0, 1 / units).
+KERNEL = keras.initializers.VarianceScaling(distribution="untruncated_normal")
+
+
+@public
+class ROAFDense(keras.layers.Layer):
+    """`alpha * filter(inputs) + beta * activation(inputs @ kernel + bias)`.
+
+    The filter is orthogonal, random and not trained; it carries signals and gradients
+    through any number of layers, which add to them. Behind `L` layers with `alpha = 1 -
+    c / L` the Jacobian has singular values near `exp(-c)`, and within bounds without
+    `L`: see `keras_bsnn.ops.roaf`.
+
+    Args:
+        units: size of the inputs and of the output, a positive integer.
+        alpha: weight of the filter, a number in [0, 1].
+        activation: as of `keras_bsnn.layers.OrthogonalDense`.
+        filter: `"haar"`, a random matrix; `"rotations"`, each pair of features turned
+            by a random angle; `"permutation"`, a random order; `"shift"`, cyclic, by
+            one, without parameters; `"identity"`, to compare with.
+        beta: weight of the activation, a number; `None` for `1 - alpha`.
+        use_bias: whether to add a bias.
+        shared_filter: whether all layers of a `DepthStack` have the same filter. It is
+            made from `filter_seed` and not stored.
+        filter_seed: an integer, or `None` to draw one.
+        kernel_initializer: `None` for a normal law of variance `1 / units`, or an
+            initializer.
+        bias_initializer: an initializer.
+        kernel_constraint: a constraint.
+
+    Input shape: `(batch, ..., units)`, floating point. Output shape: the same. Within a
+    `DepthStack` the signal is float32 or wider under each dtype policy; one layer
+    alone returns the dtype of its policy, in which `alpha` may be rounded to 1.
+
+    Raises:
+        ValueError: an argument is not of the kind above, or the inputs have another
+            number of features.
+
+    Source: Ceni, arXiv 2210.01245, equation 4 of the feed-forward network.
+
+    Example:
+
+    >>> import keras, keras_bsnn
+    >>> layer = keras_bsnn.layers.ROAFDense(32, alpha=0.99, filter="shift")
+    >>> layer(keras.random.normal((8, 32))).shape
+    TensorShape([8, 32])
+    """
+
+    def __init__(
+        self,
+        units,
+        alpha,
+        activation="tanh",
+        filter="haar",
+        beta=None,
+        use_bias=True,
+        shared_filter=False,
+        filter_seed=None,
+        kernel_initializer=None,
+        bias_initializer="zeros",
+        kernel_constraint=None,
+        **kwargs,
+    ):
+        check(units, alpha, beta, filter)
+        super().__init__(**kwargs)
+        self.units = units
+        self.alpha = alpha
+        self.activation = activations.get(activation)
+        self.filter = filter
+        self.beta = beta
+        self.use_bias = use_bias
+        self.shared_filter = shared_filter
+        # A filter that is not stored is known by its seed alone.
+        self.filter_seed = _filters.seed(filter_seed, is_needed=shared_filter)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer or KERNEL)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: units})
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(self.units, self.units),
+            initializer=self.kernel_initializer,
+            constraint=self.kernel_constraint,
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias", shape=(self.units,), initializer=self.bias_initializer
+            )
+        self._parameters = _filters.parameters(self, not self.shared_filter)
+
+    def call(self, inputs):
+        rule = self._rule()
+        weights = [self.kernel, self.bias] if self.use_bias else [self.kernel]
+        x, _ = rule.step(rule.enter(inputs), weights, self._parameters, index=0)
+        return ops.cast(x, self.compute_dtype)
+
+    def depth_rule(self):
+        """The gradient of a stack of these layers, for `DepthStack`."""
+        return self._rule() if activations.is_pointwise(self.activation) else None
+
+    def _rule(self):
+        return LayerRule(
+            _filters.get(self.filter),
+            self.activation,
+            self.alpha,
+            1 - self.alpha if self.beta is None else self.beta,
+            self.compute_dtype,
+            self._parameters if self.shared_filter else None,
+        )
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "alpha": self.alpha,
+            "activation": keras.activations.serialize(self.activation),
+            "filter": self.filter,
+            "beta": self.beta,
+            "use_bias": self.use_bias,
+            "shared_filter": self.shared_filter,
+            "filter_seed": self.filter_seed,
+            "kernel_initializer": serialize(self.kernel_initializer),
+            "bias_initializer": serialize(self.bias_initializer),
+            "kernel_constraint": serialize(self.kernel_constraint),
+        }
+
+
+def check(units, alpha, beta, filter):
+    """Raises `ValueError` for arguments that this layer and `ROAFCell` share."""
+    if not isinstance(units, int) or units < 1:
+        raise ValueError(
+            f"`units` must be a positive integer. Received: units={units!r}"
+        )
+    if not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
+        raise ValueError(f"`alpha` must be a number in [0, 1]. Received: alpha={alpha}")
+    if beta is not None and not isinstance(beta, (int, float)):
+        raise ValueError(f"`beta` must be a number or None. Received: beta={beta!r}")
+    _filters.get(filter)

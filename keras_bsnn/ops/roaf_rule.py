@@ -1,0 +1,146 @@
+"""The gradient through layers, or steps in time, with orthogonal additive filters."""
+
+from keras import ops
+
+from keras_bsnn.ops import _backend
+from keras_bsnn.ops.depth_loop import Rule
+
+
+class LayerRule(Rule):
+    """`alpha filter(h) + beta activation(h @ kernel + bias)`, layer after layer.
+
+    The carry `h` is float32 or wider: `alpha` is so near 1 that bfloat16 would round it
+    to 1. Products with the kernel are in `dtype`. In the reverse loop is one of them;
+    the others are batched, over many layers at once.
+
+    Args:
+        filter: has `apply` and `adjoint`, see `keras_bsnn.layers._filters`.
+        activation: a pointwise callable of tensors.
+        alpha, beta: numbers.
+        dtype: in which to multiply by kernels.
+        parameters: of a filter that all layers share; otherwise they are the constants.
+    """
+
+    batched = True
+
+    def __init__(self, filter, activation, alpha, beta, dtype, parameters=None):
+        super().__init__(function=None)
+        self.filter = filter
+        self.activation = activation
+        self.alpha = alpha
+        self.beta = beta
+        self.dtype = dtype
+        self.parameters = parameters
+
+    def enter(self, inputs):
+        return _backend.at_least_float32(inputs)
+
+    def step(self, carry, weights, constants, index):
+        bent = self.activation(self._arguments(carry, weights))
+        bent = self.beta * ops.cast(bent, carry.dtype)
+        return self.alpha * self._filtered(carry, constants) + bent, ()
+
+    def _filtered(self, x, constants):
+        return self.filter.apply(x, *self._parameters(constants))
+
+    def _parameters(self, constants):
+        return constants if self.parameters is None else self.parameters
+
+    def _arguments(self, carry, weights):
+        """Of the activation; with a leading axis of the layers where inputs have it."""
+        kernel, *bias = (ops.cast(w, self.dtype) for w in weights)
+        x = ops.matmul(ops.cast(carry, self.dtype), kernel)
+        return ops.add(x, ops.expand_dims(bias[0], -2)) if bias else x
+
+    def prepare(self, carries, following, weights, constants, start):
+        shape = ops.shape(carries)
+        x = _flat(carries)
+        (outputs,), pull = _backend.vjp(
+            lambda x: (self.activation(x),), self._arguments(x, weights)
+        )
+        (slopes,) = pull((ops.ones_like(outputs),))
+        slopes = self.beta * ops.cast(slopes, carries.dtype)
+        return carries, ops.reshape(slopes, shape)
+
+    def pull(self, gradient, prepared, weights, constants, gradients, index):
+        _, slopes = prepared
+        kernel = ops.cast(weights[0], self.dtype)
+        bent = slopes * gradient
+        through = ops.matmul(ops.cast(bent, self.dtype), ops.transpose(kernel))
+        straight = self.filter.adjoint(gradient, *self._parameters(constants))
+        return self.alpha * straight + ops.cast(through, gradient.dtype), (bent,)
+
+    def pulled_dtypes(self, carry, weights):
+        return [carry.dtype]
+
+    def gradients(self, prepared, pulled, weights, shared):
+        inputs, bent = (_flat(ops.cast(x, self.dtype)) for x in (prepared[0], *pulled))
+        found = [ops.matmul(ops.swapaxes(inputs, -1, -2), bent), ops.sum(bent, axis=1)]
+        return tuple(ops.cast(x, w.dtype) for x, w in zip(found, weights, strict=False))
+
+
+class StepRule(LayerRule):
+    """`alpha filter(h) + beta activation(h @ kernel + drive)`, step after step in time.
+
+    Weights are the drive of each step, then the kernel that all share; constants are
+    the mask of each step, if there is one, then the filter. Where the mask is false,
+    `h` stays as it is.
+
+    Args:
+        is_masked: whether there is a mask, of shape `(batch, 1)` in each step.
+        return_sequence: whether to give the state after each step.
+        others: as of `LayerRule`.
+    """
+
+    batched = False  # all steps at once: the kernel is the same
+
+    def __init__(self, *others, dtypes=(), is_masked=False):
+        super().__init__(*others)
+        self.dtypes = dtypes
+        self.differentiable = len(dtypes)
+        self.is_masked = is_masked
+
+    def _arguments(self, carry, weights):
+        drive, kernel = (ops.cast(w, self.dtype) for w in weights)
+        rows = ops.reshape(ops.cast(carry, self.dtype), (-1, carry.shape[-1]))
+        return drive + ops.reshape(ops.matmul(rows, kernel), ops.shape(drive))
+
+    def _split(self, constants):
+        return (constants[0], constants[1:]) if self.is_masked else (None, constants)
+
+    def step(self, carry, weights, constants, index):
+        mask, filter_ = self._split(constants)
+        following, _ = super().step(carry, weights, filter_, index)
+        if self.is_masked:
+            following = ops.where(mask, following, carry)
+        return following, (following,) * self.differentiable
+
+    def prepare(self, carries, following, weights, constants, start):
+        _, slopes = super().prepare(carries, following, weights, constants, start)
+        mask, _ = self._split(constants)
+        if self.is_masked:
+            slopes = ops.where(mask, slopes, ops.zeros_like(slopes))
+        return carries, slopes
+
+    def pull(self, gradient, prepared, weights, constants, gradients, index):
+        mask, filter_ = self._split(constants)
+        gradient = sum(gradients, gradient)
+        before, pulled = super().pull(
+            gradient, prepared, weights[1:], filter_, (), index
+        )
+        return ops.where(mask, before, gradient) if self.is_masked else before, pulled
+
+    def gradients(self, prepared, pulled, weights, shared):
+        """One product for the kernel, over all steps and samples."""
+        inputs, bent = (
+            ops.reshape(ops.cast(x, self.dtype), (-1, x.shape[-1]))
+            for x in (prepared[0], *pulled)
+        )
+        of_kernel = ops.matmul(ops.transpose(inputs), bent)
+        (drive,), (kernel,) = weights, shared
+        return ops.cast(pulled[0], drive.dtype), ops.cast(of_kernel, kernel.dtype)
+
+
+def _flat(x):
+    """`(layers, ..., units)` to `(layers, samples, units)`."""
+    return ops.reshape(x, (ops.shape(x)[0], -1, x.shape[-1]))
