@@ -130,8 +130,8 @@ def batchnorm_mlp(
 ):
     """A network of `depth` layers with batch normalization and orthogonal kernels.
 
-    `Flatten`, a `BatchNormDense` without activation, `depth` times `BatchNormDense`,
-    and a `Dense` to the logits.
+    `Flatten`, a `BatchNormDense` without activation, `depth` times `BatchNormDense`, a
+    factor that undoes the last gain, and a `Dense` to the logits.
 
     `keras_bsnn.optimizers.StiefelMuon(0.05)` trains it at any depth and width. Batches
     must have more samples than there are units, or else `shrinkage`. After training, or
@@ -193,9 +193,16 @@ def batchnorm_mlp(
             keras.layers.Flatten(),
             BatchNormDense(units, shrinkage=shrinkage, kernel_initializer=first),
             DepthStack(block, depth),
+            # Else logits would start as small as the last gain.
+            keras.layers.Rescaling(1 / _last(gain, depth)),
             keras.layers.Dense(classes, dtype="float32", kernel_initializer=last),
         ]
     )
+
+
+def _last(gain, depth):
+    """The gain of the last layer."""
+    return float(gain((depth,))[-1]) if callable(gain) else gain
 
 
 def _check_depth(depth):

@@ -8,10 +8,10 @@ from keras_bsnn.layers.roaf_cell import ROAFCell
 from keras_bsnn.layers.roaf_dense import ROAFDense
 
 __all__ = [
+    "ROAF",
     "BatchNormDense",
     "DepthStack",
     "OrthogonalDense",
-    "ROAF",
     "ROAFCell",
     "ROAFDense",
 ]

@@ -2,7 +2,6 @@
 
 import random
 
-import keras
 import numpy as np
 from keras import ops
 

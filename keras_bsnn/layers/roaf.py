@@ -15,7 +15,7 @@ OF_CELL = [*inspect.signature(ROAFCell).parameters][:-1]  # without **kwargs
 
 @public
 class ROAF(keras.layers.RNN):
-    """A recurrent layer of `ROAFCell`, with the conventions of `keras.layers.SimpleRNN`.
+    """A recurrent layer of `ROAFCell`, used like `keras.layers.SimpleRNN`.
 
     Inputs are projected in one product for the whole sequence, and the gradient of the
     recurrent kernel is one product over all steps and samples.
