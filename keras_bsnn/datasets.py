@@ -1,9 +1,11 @@
-"""Image classification sets as `tf.data` pipelines, through tensorflow_datasets."""
+"""Images, through tensorflow_datasets, and the tasks for sequences, as `tf.data`."""
 
 import functools
 import logging
 import tempfile
 from typing import NamedTuple
+
+import numpy as np
 
 from keras_bsnn._public import public
 
@@ -90,6 +92,180 @@ def load(
             f"split={split!r}. Received: batch_size={batch_size}"
         )
     return _pipeline(builder, name, split, batch_size, shuffle, seed, images)
+
+
+@public
+def permuted_mnist(
+    split="train", batch_size=100, permutation=92916, name="mnist", **kwargs
+):
+    """Images as sequences of pixels in one fixed, random order.
+
+    Args:
+        split, batch_size: as of `load`.
+        permutation: seed of `numpy.random.RandomState(seed).permutation(pixels)`, the
+            default being the one most used; an array, the order itself; or `None` for
+            the pixels row by row (sequential MNIST).
+        name: of an image set of `load`, of one channel.
+        kwargs: further arguments of `load`.
+
+    Returns:
+        `tf.data.Dataset` of `(pixels, labels)`: float32 `(batch, 784, 1)` of mean 0 and
+        deviation 1 over all pixels, and int64 `(batch,)`.
+
+    Raises:
+        ValueError: `permutation` is an array that is no order of the pixels, or an
+            argument is not as `load` takes it.
+
+    Source: Le, Jaitly, Hinton, arXiv 1504.00941, section 4.3.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> data = keras_bsnn.datasets.permuted_mnist("train", 32, name="digits")
+    >>> pixels, labels = next(iter(data))
+    >>> pixels.shape
+    TensorShape([32, 64, 1])
+    """
+    import tensorflow as tf
+
+    images = load(name, split, batch_size, **kwargs)
+    order = _order(permutation, int(np.prod(IMAGE_SETS[name].shape)))
+
+    def as_sequence(images, labels):
+        pixels = tf.reshape(images, (-1, len(order)))
+        return tf.gather(pixels, order, axis=1)[..., None], labels
+
+    return images.map(as_sequence, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _order(permutation, pixels):
+    if permutation is None:
+        return np.arange(pixels)
+    if isinstance(permutation, int):
+        return np.random.RandomState(permutation).permutation(pixels)
+    order = np.asarray(permutation)
+    if not np.array_equal(np.sort(order, axis=None), np.arange(pixels)):
+        raise ValueError(
+            "`permutation` must be a seed, None, or an array that holds each of 0, "
+            f"..., {pixels - 1} once. Received: shape={order.shape}"
+        )
+    return order
+
+
+@public
+def adding_problem(length=1000, batch_size=50, seed=0):
+    """Sequences of two channels; the target is the sum of two marked values.
+
+    The first channel is uniform on [0, 1). The second is 0 but for two ones, one in
+    each half. Who predicts the mean, 1, has a mean squared error of 1/6.
+
+    Args:
+        length: number of steps, an integer of at least 2.
+        batch_size: number of sequences in a batch.
+        seed: an integer: of the stream of batches, which does not end, nor repeat.
+
+    Returns:
+        `tf.data.Dataset` of `(sequences, targets)`: float32 `(batch, length, 2)` and
+        `(batch, 1)`. Give `fit` its `steps_per_epoch`.
+
+    Raises:
+        ValueError: an argument is not of the kind above.
+
+    Source: Hochreiter, Schmidhuber, Neural Computation 9 (1997) 1735; Arjovsky, Shah,
+    Bengio, arXiv 1511.06464, section 4.2.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> x, y = next(iter(keras_bsnn.datasets.adding_problem(length=100)))
+    >>> x.shape, y.shape
+    (TensorShape([50, 100, 2]), TensorShape([50, 1]))
+    """
+    import tensorflow as tf
+
+    _check_stream(length, 2, batch_size)
+    half = length // 2
+
+    def batch(seeds):
+        values = tf.random.stateless_uniform((batch_size, length), seeds[0])
+        places = (
+            tf.random.stateless_uniform((batch_size,), s, low, high, dtype=tf.int32)
+            for s, low, high in ((seeds[1], 0, half), (seeds[2], half, length))
+        )
+        marks = sum(tf.one_hot(place, length) for place in places)
+        targets = tf.reduce_sum(values * marks, axis=1, keepdims=True)
+        return tf.stack([values, marks], axis=-1), targets
+
+    return _stream(batch, seed)
+
+
+@public
+def copy_memory(length=1000, batch_size=128, seed=0):
+    """Ten symbols, to be repeated after `length` steps.
+
+    A sequence holds ten symbols of {1, ..., 8}, `length` zeros, a 9, and nine zeros;
+    the target is zero until the 9, and then these symbols. Who guesses among the eight
+    has a mean cross-entropy of `10 ln 8 / (length + 20)`.
+
+    Args:
+        length: number of steps between, an integer of at least 1.
+        batch_size, seed: as of `adding_problem`.
+
+    Returns:
+        `tf.data.Dataset` of `(sequences, targets)`: float32 `(batch, length + 20, 10)`,
+        one of ten entries being one, and int32 `(batch, length + 20)`.
+
+    Raises:
+        ValueError: an argument is not of the kind above.
+
+    Source: Arjovsky, Shah, Bengio, arXiv 1511.06464, section 4.1.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> x, y = next(iter(keras_bsnn.datasets.copy_memory(length=30)))
+    >>> x.shape, y.shape
+    (TensorShape([128, 50, 10]), TensorShape([128, 50]))
+    """
+    import tensorflow as tf
+
+    _check_stream(length, 1, batch_size)
+    marker = tf.one_hot([length], length + 10, on_value=9, dtype=tf.int32)
+
+    def batch(seeds):
+        shape = (batch_size, 10)
+        symbols = tf.random.stateless_uniform(shape, seeds[0], 1, 9, dtype=tf.int32)
+        after = tf.repeat(marker, batch_size, axis=0)
+        inputs = tf.concat([symbols, after], axis=1)
+        targets = tf.concat([tf.zeros_like(after), symbols], axis=1)
+        return tf.one_hot(inputs, 10), targets
+
+    return _stream(batch, seed)
+
+
+def _stream(batch, seed):
+    """An endless data set of `batch(seeds)`, from three seeds that do not repeat."""
+    import tensorflow as tf
+
+    def numbered(index):
+        return batch(tf.random.split([seed, index], 3))
+
+    return (
+        tf.data.Dataset.counter(dtype=tf.int32)
+        .map(numbered, tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _check_stream(length, least, batch_size):
+    if not isinstance(length, int) or length < least:
+        raise ValueError(
+            f"`length` must be an integer >= {least}. Received: length={length!r}"
+        )
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(
+            f"`batch_size` must be a positive integer. Received: {batch_size!r}"
+        )
 
 
 def _pipeline(builder, name, split, batch_size, shuffle, seed, images):

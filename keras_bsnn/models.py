@@ -7,8 +7,14 @@ from keras_bsnn import activations
 from keras_bsnn._public import public
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.initializers import DepthDecay, HaarOrthogonal
-from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
-from keras_bsnn.ops import gaussian
+from keras_bsnn.layers import (
+    ROAF,
+    BatchNormDense,
+    DepthStack,
+    OrthogonalDense,
+    ROAFDense,
+)
+from keras_bsnn.ops import gaussian, roaf
 
 ODD = (keras.activations.tanh, activations.sin)  # of slope 1 at 0, nowhere steeper
 TOLERANCE = 5e-5  # as estimated; errors stay below 1e-4
@@ -194,9 +200,165 @@ def batchnorm_mlp(
             BatchNormDense(units, shrinkage=shrinkage, kernel_initializer=first),
             DepthStack(block, depth),
             # Else logits would start as small as the last gain.
-            keras.layers.Rescaling(1 / _last(gain, depth)),
+            keras.layers.Rescaling(1 / _last(block.gain, depth)),
             keras.layers.Dense(classes, dtype="float32", kernel_initializer=last),
         ]
+    )
+
+
+@public
+def roaf_mlp(
+    depth=1000,
+    units=64,
+    activation="tanh",
+    classes=10,
+    c=1.0,
+    filter="haar",
+    shared_filter=False,
+    input_shape=None,
+    checkpoint_every=None,
+    seed=None,
+):
+    """A network of `depth` layers with random orthogonal additive filters.
+
+    `Flatten`, a `Dense` without activation, `depth` times `ROAFDense` with `alpha = 1 -
+    c / depth`, and a `Dense` to the logits.
+
+    Gradients of the hidden kernels have the factor `c / depth`: train it with an
+    optimizer whose steps do not depend on the size of gradients, as Adam.
+
+    Args:
+        depth: number of hidden layers, an integer of at least 1.
+        units: their width.
+        activation, filter, shared_filter: as of `keras_bsnn.layers.ROAFDense`.
+        classes: number of logits.
+        c: signals and gradients are multiplied by about `exp(-c)` at the start.
+        input_shape: shape of one input; `None` to let the first batch tell.
+        checkpoint_every: as of `keras_bsnn.layers.DepthStack`.
+        seed: an integer for reproducible initial weights, or `None`.
+
+    Returns:
+        `keras.Sequential`, not compiled. Input `(batch, ...)`, standardized; output
+        float32 logits `(batch, classes)`.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: Ceni, arXiv 2210.01245.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> model = keras_bsnn.models.roaf_mlp(1000, 16, input_shape=(8, 8, 1))
+    >>> model.output_shape
+    (None, 10)
+    """
+    first, of_filter, hidden, last = _seeds(seed, 4)
+    block = ROAFDense(
+        units,
+        roaf.alpha_for_depth(depth, c),
+        activation,
+        filter,
+        shared_filter=shared_filter,
+        filter_seed=of_filter,
+        kernel_initializer=_normal_kernel(hidden),
+    )
+    return keras.Sequential(
+        [
+            *([] if input_shape is None else [keras.Input(input_shape)]),
+            keras.layers.Flatten(),
+            keras.layers.Dense(units, kernel_initializer=HaarOrthogonal(seed=first)),
+            DepthStack(block, depth, checkpoint_every=checkpoint_every),
+            keras.layers.Dense(
+                classes, dtype="float32", kernel_initializer=HaarOrthogonal(seed=last)
+            ),
+        ]
+    )
+
+
+@public
+def roaf_rnn(
+    units=128,
+    outputs=10,
+    alpha=0.999,
+    activation="tanh",
+    filter="haar",
+    beta=None,
+    readout=(),
+    return_sequences=False,
+    input_shape=(None, 1),
+    checkpoint_every=None,
+    seed=None,
+):
+    """A recurrent network that remembers `1 / (1 - alpha)` steps: `ROAF`, and `Dense`.
+
+    The state of a long memory is small, of root mean square `beta / sqrt(2 - 2 alpha)`
+    at most; a factor brings it to 1 before it is read.
+
+    Args:
+        units: size of the state.
+        outputs: number of outputs.
+        alpha, activation, filter, beta: as of `keras_bsnn.layers.ROAFCell`.
+        readout: units of hidden layers with ReLU between the state and the outputs.
+        return_sequences: whether there is an output after each step.
+        input_shape: `(steps, features)` of one sequence; steps may be `None`.
+        checkpoint_every: as of `keras_bsnn.layers.ROAF`.
+        seed: an integer for reproducible initial weights, or `None`.
+
+    Returns:
+        `keras.Sequential`, not compiled. Input `(batch, steps, features)`; output
+        float32 `(batch, outputs)`, or `(batch, steps, outputs)`.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: Ceni, arXiv 2210.01245; the factor is this package's.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> model = keras_bsnn.models.roaf_rnn(64, outputs=1, input_shape=(None, 2))
+    >>> model.output_shape
+    (None, 1)
+    """
+    first, of_filter, hidden, *last = _seeds(seed, 4 + len(readout))
+    memory = ROAF(
+        units,
+        alpha,
+        activation=activation,
+        filter=filter,
+        beta=beta,
+        filter_seed=of_filter,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=first),
+        recurrent_initializer=_normal_kernel(hidden),
+        return_sequences=return_sequences,
+        checkpoint_every=checkpoint_every,
+    )
+    beta = 1 - alpha if beta is None else beta
+    largest = abs(beta) / (2 - 2 * alpha) ** 0.5 if beta and alpha < 1 else 1.0
+    dense = [
+        keras.layers.Dense(n, "relu", kernel_initializer=keras.initializers.HeNormal(s))
+        for n, s in zip(readout, last, strict=False)
+    ]
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            memory,
+            keras.layers.Rescaling(1 / largest),
+            *dense,
+            keras.layers.Dense(
+                outputs,
+                dtype="float32",
+                kernel_initializer=keras.initializers.GlorotUniform(seed=last[-1]),
+            ),
+        ]
+    )
+
+
+def _normal_kernel(seed):
+    """The law of the kernels beside a filter."""
+    return keras.initializers.VarianceScaling(
+        distribution="untruncated_normal", seed=seed
     )
 
 

@@ -108,3 +108,69 @@ def test_a_batch_larger_than_the_data():
 def test_unknown_split():
     with pytest.raises(ValueError, match="valid"):
         datasets.load("digits", "valid")
+
+
+def test_the_adding_problem():
+    first, second = datasets.adding_problem(21, 500, seed=3).take(2)
+    x, y = map(np.asarray, first)
+    values, marks = x[..., 0], x[..., 1]
+    assert x.shape == (500, 21, 2) and y.shape == (500, 1)
+    assert values.min() >= 0 and values.max() < 1
+    assert abs(values.mean() - 0.5) < 4 / np.sqrt(12 * values.size)
+    np.testing.assert_array_equal(marks[:, :10].sum(axis=1), 1)
+    np.testing.assert_array_equal(marks[:, 10:].sum(axis=1), 1)
+    assert np.all(marks.sum(axis=0) > 0)  # each step is marked in some sequence
+    np.testing.assert_allclose((values * marks).sum(axis=1), y[:, 0], atol=1e-6)
+    # Who predicts the mean; the standard error is below 0.01.
+    assert abs(np.mean((y - 1) ** 2) - 1 / 6) < 0.04
+    assert np.any(np.asarray(second[0]) != x)
+    (again,) = datasets.adding_problem(21, 500, seed=3).take(1)
+    np.testing.assert_array_equal(again[0], x)
+    (other,) = datasets.adding_problem(21, 500, seed=4).take(1)
+    assert np.any(np.asarray(other[0]) != x)
+
+
+def test_copy_memory():
+    ((x, y),) = datasets.copy_memory(30, 200).take(1)
+    symbols, y = np.argmax(x, axis=-1), np.asarray(y)
+    assert x.shape == (200, 50, 10) and y.shape == (200, 50)
+    np.testing.assert_array_equal(np.asarray(x).sum(axis=-1), 1)
+    assert set(np.unique(symbols[:, :10])) == {*range(1, 9)}
+    np.testing.assert_array_equal(symbols[:, 10:40], 0)
+    np.testing.assert_array_equal(symbols[:, 40], 9)
+    np.testing.assert_array_equal(symbols[:, 41:], 0)
+    np.testing.assert_array_equal(y[:, :40], 0)
+    np.testing.assert_array_equal(y[:, 40:], symbols[:, :10])
+
+
+def test_permuted_images():
+    ((images, labels),) = datasets.load("digits", "test", 297).take(1)
+    rows = np.asarray(images).reshape(297, 64, 1)
+    order = np.random.RandomState(92916).permutation(64)
+    for permutation, expected in (
+        (92916, rows[:, order]),
+        (order[::-1], rows[:, order[::-1]]),
+        (None, rows),
+    ):
+        ((pixels, same),) = datasets.permuted_mnist(
+            "test", 297, permutation, name="digits"
+        ).take(1)
+        np.testing.assert_array_equal(pixels, expected)
+        np.testing.assert_array_equal(same, labels)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: datasets.adding_problem(1), "`length` must be an integer >= 2"),
+        (lambda: datasets.copy_memory(0), "`length` must be an integer >= 1"),
+        (lambda: datasets.copy_memory(5, 0), "`batch_size` must be a positive"),
+        (
+            lambda: datasets.permuted_mnist(permutation=[1, 1], name="digits"),
+            "`permutation` must be a seed",
+        ),
+    ],
+)
+def test_wrong_sequences(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

@@ -160,6 +160,8 @@ def draw(found, args):
             text = label.format(*network)
             panel.plot(rates, losses, "o-", color=color, label=text, linewidth=2)
         panel.set(xscale="log", ylim=(0, 2.5))
+        panel.set_xticks(RATES[name], [f"{rate:.2g}" for rate in RATES[name]])
+        panel.minorticks_off()
         panel.set_title(title, loc="left", fontsize=13)
         panel.set_ylabel(f"loss after {args.steps} steps", fontsize=12)
         panel.tick_params(labelsize=11)

@@ -35,7 +35,7 @@ class ROAF(keras.layers.RNN):
 
     Raises:
         ValueError: an argument is not of the kind that `ROAFCell` tells, or the number
-            of steps is not known, or not a multiple of `checkpoint_every`.
+            of steps is not a multiple of `checkpoint_every`, or not known.
 
     Source: Ceni, arXiv 2210.01245; the loop is this package's.
 
@@ -111,6 +111,7 @@ class ROAF(keras.layers.RNN):
             fixed=tuple(map(_backend.read, self.cell.filter_parameters)),
         )
         steps = ops.shape(drive)[0]
+        _check_checkpoints(self.checkpoint_every, drive.shape[0])
         return depth_loop.run(rule, state, tensors, steps, self.checkpoint_every, keep)
 
     def get_config(self):
@@ -125,3 +126,11 @@ class ROAF(keras.layers.RNN):
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+def _check_checkpoints(every, steps):
+    if every is not None and (steps is None or every < 1 or steps % every):
+        raise ValueError(
+            "`checkpoint_every` must be a divisor of the number of steps. "
+            f"Received: checkpoint_every={every}, steps={steps}"
+        )

@@ -1,5 +1,5 @@
 """Pure functions, without Keras state."""
 
-from keras_bsnn.ops import gaussian, isometry, orthogonal, spectral
+from keras_bsnn.ops import gaussian, isometry, orthogonal, roaf, spectral
 
-__all__ = ["gaussian", "isometry", "orthogonal", "spectral"]
+__all__ = ["gaussian", "isometry", "orthogonal", "roaf", "spectral"]

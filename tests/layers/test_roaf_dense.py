@@ -1,0 +1,160 @@
+import keras
+import numpy as np
+import pytest
+from layer_checker import check_layer
+
+from keras_bsnn import models
+from keras_bsnn.layers import DepthStack, ROAFDense, _filters
+from keras_bsnn.ops import _backend, isometry, roaf
+
+FILTERS = [*_filters.FILTERS]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"units": 6, "alpha": 0.9},
+        {"units": 5, "alpha": 0.5, "filter": "rotations", "activation": "gp_relu"},
+        {"units": 6, "alpha": 0.9, "filter": "permutation", "beta": 0.5},
+        {"units": 6, "alpha": 0.8, "filter": "shift", "use_bias": False},
+        {"units": 6, "alpha": 0.2, "shared_filter": True, "activation": "softmax"},
+    ],
+)
+def test_it_is_a_good_layer(arguments, tmp_path):
+    shape = (arguments["units"],)
+    check_layer(ROAFDense, arguments, shape, shape, tmp_path)
+
+
+@pytest.mark.parametrize("units", [6, 7])
+@pytest.mark.parametrize("name", FILTERS)
+def test_filters_are_orthogonal(name, units):
+    """Seen in what they do to the unit vectors; the adjoint is the transpose."""
+    filter = _filters.get(name)
+    rng = np.random.RandomState(0)
+    drawn = [] if filter.shape(units) is None else [*filter.draw(units, 1, rng)]
+    identity = np.eye(units, dtype="float32")
+    matrix = np.asarray(filter.apply(identity, *drawn))
+    np.testing.assert_allclose(matrix @ matrix.T, identity, atol=1e-6)
+    np.testing.assert_array_equal(filter.adjoint(identity, *drawn), matrix.T)
+    if name != "identity":
+        assert np.abs(matrix - identity).max() > 0.5
+
+
+def test_haar_filters_are_of_the_haar_law():
+    """Drawn independently; the trace of a Haar matrix has mean 0 and variance 1."""
+    filter = _filters.get("haar")
+    q = filter.draw(5, 20_000, np.random.RandomState(0)).astype("float64")
+    traces = np.trace(q, axis1=1, axis2=2)
+    assert abs(traces.mean()) < 4 / len(q) ** 0.5
+    assert abs(traces.var() - 1) < 4 * (2 / len(q)) ** 0.5
+    assert abs(np.corrcoef(traces[1:], traces[:-1])[0, 1]) < 4 / len(q) ** 0.5
+
+
+def trained(layers, x, jit_compile):
+    model = keras.Sequential([keras.Input(x.shape[1:]), *layers])
+    model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=jit_compile)
+    model.fit(x, -x, batch_size=len(x), epochs=2, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_stack_is_its_layers(name, shared):
+    """Outputs, and the steps of training, of the rule and of differentiation."""
+    x = np.random.default_rng(0).normal(size=(9, 3, 7)).astype("float32")
+    block = ROAFDense(7, 0.7, filter=name, shared_filter=shared)
+    stack = DepthStack(block, 6)
+    before = np.asarray(stack(x))
+    layers = [stack.layer_at(i) for i in range(6)]
+    one, many = trained([stack], x, True), trained(layers, x, False)
+    expected = many.predict(x, verbose=0)
+    np.testing.assert_allclose(one.predict(x, verbose=0), expected, atol=1e-5)
+    assert np.abs(expected - before).max() > 1e-3
+    has_own = not shared and name in ("haar", "rotations", "permutation")
+    assert len(stack.non_trainable_weights) == has_own
+    if has_own:
+        filters = np.asarray(stack.non_trainable_weights[0])
+        assert np.all(filters[0] == np.asarray(layers[0].non_trainable_weights[0]))
+        assert np.any(filters[0] != filters[1])
+
+
+@pytest.mark.parametrize("arguments", [{"checkpoint_every": 3}, {}])
+def test_a_stack_is_saved_with_its_filters(arguments, tmp_path):
+    x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
+    for shared in (False, True):
+        stack = DepthStack(ROAFDense(4, 0.5, shared_filter=shared), 6, **arguments)
+        model = trained([stack], x, True)
+        model.save(tmp_path / "model.keras")
+        again = keras.models.load_model(tmp_path / "model.keras")
+        expected = model.predict(x, verbose=0)
+        np.testing.assert_array_equal(again.predict(x, verbose=0), expected)
+
+
+@pytest.mark.parametrize("c", [1.0, 2.0])
+@pytest.mark.parametrize("depth", [10, 1000, 10_000])
+def test_singular_values_are_within_the_bounds(depth, c):
+    """And near exp(-c), the nearer the deeper the network."""
+    units = 16
+    stack = DepthStack(ROAFDense(units, roaf.alpha_for_depth(depth, c)), depth)
+    x = np.random.default_rng(0).normal(size=(2, units)).astype("float32")
+    found = isometry.jacobian_singular_values(stack, x)
+    kernels = np.asarray(stack.trainable_weights[0], "float64")
+    norms = np.linalg.svd(kernels, compute_uv=False)[:, 0]
+    low, high = roaf.jacobian_bounds(stack.block.alpha, 1.0, norms, depth)
+    assert low <= found.min() and found.max() <= high
+    if depth == 10_000:
+        np.testing.assert_allclose(found, np.exp(-c), rtol=0.1)
+
+
+def test_bfloat16_does_not_lose_alpha():
+    """1 - 1e-3 is 1 in bfloat16, with which nothing would be forgotten."""
+    x = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
+    stacks = [
+        DepthStack(ROAFDense(8, 0.999, dtype=dtype), 3000)
+        for dtype in ("float32", "mixed_bfloat16")
+    ]
+    for stack in stacks:
+        stack.build(x.shape)
+    stacks[1].set_weights(stacks[0].get_weights())
+    exact, rounded = (np.asarray(stack(x)).astype("float32") for stack in stacks)
+    assert np.linalg.norm(rounded - exact) < 0.05 * np.linalg.norm(exact)
+
+
+def test_gradients_at_the_first_and_the_last_of_many_layers():
+    """Their ratio is bounded by the singular values of what is between."""
+    depth = 5000
+    model = models.roaf_mlp(depth, 16, input_shape=(16,), seed=0)
+    x = np.random.default_rng(0).normal(size=(32, 16)).astype("float32")
+    kernels = model.layers[-2].trainable_variables[0]
+
+    def loss(values):
+        with keras.StatelessScope([(kernels, values[0])]):
+            return keras.ops.mean(keras.ops.square(model(x, training=True)))
+
+    (gradient,) = _backend.gradients(loss, [_backend.read(kernels)])
+    norms = np.linalg.norm(np.asarray(gradient), axis=(1, 2))
+    norms_of_kernels = np.linalg.svd(np.asarray(kernels), compute_uv=False)[:, 0]
+    low, high = roaf.jacobian_bounds(1 - 1 / depth, 1.0, norms_of_kernels, depth)
+    # The backward signal by these bounds, the forward signal by exp(-1) at least.
+    assert low**2 < norms[0] / norms[-1] < high / low
+    assert norms.max() < 10 * norms.min()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"units": 0, "alpha": 0.5}, "`units` must be a positive integer"),
+        ({"units": 4, "alpha": 1.5}, "`alpha` must be a number in"),
+        ({"units": 4, "alpha": 0.5, "beta": "1"}, "`beta` must be a number or None"),
+        ({"units": 4, "alpha": 0.5, "filter": "none"}, "`filter` must be one of"),
+        ({"units": 4, "alpha": 0.5, "filter_seed": 1.0}, "`filter_seed` must be an"),
+    ],
+)
+def test_wrong_arguments(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        ROAFDense(**arguments)
+
+
+def test_wrong_inputs():
+    with pytest.raises(ValueError, match="expected axis -1"):
+        ROAFDense(4, 0.5)(np.ones((2, 3), "float32"))
