@@ -5,7 +5,10 @@ import numpy as np
 from keras_bsnn._public import public
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLORS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
+    *("#E69F00", "#56B4E9", "#000000"),
+)
 
 
 @public
