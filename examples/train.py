@@ -32,16 +32,30 @@ from keras_bsnn.optimizers import StiefelMuon
 
 
 class Network(NamedTuple):
-    """A function of `keras_bsnn.models`, and the activation that it gets by default."""
+    """A kind of deep network.
+
+    Attributes:
+        make: a function of `keras_bsnn.models`.
+        activation: that it gets by default.
+        options: names of further arguments of this script that it takes.
+        optimizer: class of its optimizer.
+        learning_rate: by default.
+    """
 
     make: Callable
     activation: str
+    options: tuple = ("eta",)
+    optimizer: type = StiefelMuon
+    learning_rate: float = 0.05  # at any depth and width
 
 
 MODELS = {
     # The optimizer projects, so that the gradient need not.
     "bsnn": Network(functools.partial(models.bsnn_mlp, tangent_gradient=False), "gelu"),
     "batchnorm": Network(models.batchnorm_mlp, "tanh"),
+    "roaf": Network(
+        models.roaf_mlp, "tanh", ("c", "filter"), keras.optimizers.Adam, 0.001
+    ),
 }
 START = time.perf_counter()
 SPLITS = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
@@ -50,8 +64,7 @@ LARGEST_EVALUATION_BATCH = 500
 
 def main():
     parser = argument_parser()
-    args = parser.parse_args()
-    args.activation = args.activation or MODELS[args.model].activation
+    args = with_defaults(parser.parse_args())
     try:
         check_folder(args)
         keras.utils.set_random_seed(args.seed)
@@ -67,19 +80,29 @@ def argument_parser():
     add = parser.add_argument
     add("--model", choices=MODELS, default="bsnn")
     add("--dataset", default="digits", help=", ".join(datasets.IMAGE_SETS))
-    add("--depth", type=int, default=200, help="number of orthogonal layers")
+    add("--depth", type=int, default=200, help="number of hidden layers")
     add("--units", type=int, default=128, help="width of each layer")
-    add("--activation", help="default: gelu for bsnn, tanh for batchnorm")
+    add("--activation", help="default: gelu for bsnn, else tanh")
     add("--eta", type=float, default=0.15, help="correlation after all layers")
+    add("--c", type=float, default=1.0, help="roaf: alpha is 1 - c / depth")
+    add("--filter", default="haar", help="roaf: as of ROAFDense")
     add("--epochs", type=int, default=30)
     add("--batch-size", type=int, default=128)
-    add("--learning-rate", type=float, default=0.05, help="at any depth and width")
+    add("--learning-rate", type=float, help="default: 0.05, of roaf 0.001")
     add("--seed", type=int, default=0)
     add("--jit", action=argparse.BooleanOptionalAction, default=True, help="use XLA")
     add("--baseline", action=argparse.BooleanOptionalAction, default=True)
     add("--out", type=Path, help="folder of the results")
     add("--resume", action="store_true", help="go on from the last epoch in --out")
     return parser
+
+
+def with_defaults(args):
+    """Those that differ between kinds of networks."""
+    for name in ("activation", "learning_rate"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(MODELS[args.model], name))
+    return args
 
 
 def check_folder(args):
@@ -171,14 +194,15 @@ def load_splits(args):
 
 def deep_network(args):
     image_set = datasets.IMAGE_SETS[args.dataset]
-    return MODELS[args.model].make(
+    network = MODELS[args.model]
+    return network.make(
         args.depth,
         args.units,
         args.activation,
         image_set.classes,
-        eta=args.eta,
         input_shape=image_set.shape,
         seed=args.seed,
+        **{name: getattr(args, name) for name in network.options},
     )
 
 
@@ -204,7 +228,7 @@ def optimizer(data, args):
         warmup_steps=max(1, steps // 20),
         decay_steps=steps - steps // 20,
     )
-    return StiefelMuon(schedule)
+    return MODELS[args.model].optimizer(schedule)
 
 
 def compiled(model, optimizer, args):
@@ -255,8 +279,9 @@ def accuracy(model, data):
 
 
 def orthogonality_error(model):
+    """Of the constrained kernels; `None` if there are none."""
     errors = map(orthogonal.orthogonality_error, orthogonal_kernels(model))
-    return max(float(keras.ops.max(error)) for error in errors)
+    return max((float(keras.ops.max(error)) for error in errors), default=None)
 
 
 def save_and_reload(model, test_data, out):
@@ -298,7 +323,7 @@ def summary(result):
 
 
 def draw(result, path):
-    names = {"ours": "self-normalizing", "plain": "plain, Glorot"}
+    names = {"ours": "ours", "plain": "plain, Glorot"}
     curves = {
         f"{names[label]}: {result['accuracy'][label]['test']:.1%} on test data": norms
         for label, norms in result["norms"].items()
@@ -320,7 +345,9 @@ def show(result, args):
             table.add_row(
                 f"{kind} norm, {which}", *(f"{s[which]:.3g}" for s in spreads)
             )
-    table.add_row("largest orthogonality error", f"{result['orthogonality_error']:.1e}")
+    if result["orthogonality_error"] is not None:
+        error = f"{result['orthogonality_error']:.1e}"
+        table.add_row("largest orthogonality error", error)
     for name, difference in result["largest_difference"].items():
         table.add_row(f"{name}: largest difference", f"{difference:.1e}")
     Console().print(table)

@@ -75,6 +75,17 @@ def test_it_trains_saves_exports_and_serves(call, jit, tmp_path):
         assert words in printed
 
 
+@pytest.mark.parametrize("model", ["batchnorm", "roaf"])
+def test_other_networks(call, model, tmp_path):
+    arguments = ["--model", model, "--epochs", 20, "--no-baseline", "--out", tmp_path]
+    status, printed = call(*SMALL, *arguments)
+    assert status == 0, printed
+    result = json.loads((tmp_path / "result.json").read_text())["result"]
+    assert result["accuracy"]["ours"]["test"] > 0.85
+    assert max(result["largest_difference"].values()) < 1e-4
+    assert (result["orthogonality_error"] is None) == (model == "roaf")
+
+
 def test_killed_in_an_epoch_it_resumes_after_the_last_one(call, tmp_path):
     command = [sys.executable, str(SCRIPT), *SMALL, "--no-baseline"]
     command += ["--epochs", "400", "--out", str(tmp_path)]
@@ -152,6 +163,8 @@ def test_resume_with_other_settings(call, tmp_path):
         (["--activation", "nope"], "nope"),
         (["--batch-size", "5000"], "`batch_size`"),
         (["--model", "resnet"], "invalid choice"),
+        (["--model", "roaf", "--c", "9"], "`c`"),
+        (["--model", "roaf", "--filter", "none"], "`filter`"),
     ],
 )
 def test_bad_arguments_leave_nothing_in_the_way(call, arguments, message, tmp_path):
@@ -163,7 +176,8 @@ def test_bad_arguments_leave_nothing_in_the_way(call, arguments, message, tmp_pa
 
 def test_the_seed_repeats_a_run(train, tmp_path):
     """The same weights, and the same batches."""
-    arguments = train.argument_parser().parse_args([*SMALL, "--seed", "3"])
+    parser = train.argument_parser()
+    arguments = train.with_defaults(parser.parse_args([*SMALL, "--seed", "3"]))
     weights = []
     for _ in range(2):
         keras.utils.set_random_seed(arguments.seed)
