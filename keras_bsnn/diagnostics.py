@@ -94,7 +94,8 @@ def check_batch(model, x):
     Example:
 
     >>> import keras_bsnn, numpy as np
-    >>> model = keras_bsnn.models.batchnorm_mlp(10, 4, input_shape=(8,))
+    >>> model = keras_bsnn.models.batchnorm_mlp(
+    ...     10, 4, shrinkage=0.0, input_shape=(8,))
     >>> keras_bsnn.diagnostics.check_batch(model, np.random.randn(32, 8))
     8
     """

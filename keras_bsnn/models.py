@@ -129,7 +129,7 @@ def batchnorm_mlp(
     classes=10,
     gain=None,
     eta=0.15,
-    shrinkage=0.0,
+    shrinkage=None,
     input_shape=None,
     retraction="newton_schulz",
     seed=None,
@@ -139,10 +139,9 @@ def batchnorm_mlp(
     `Flatten`, a `BatchNormDense` without activation, `depth` times `BatchNormDense`, a
     factor that undoes the last gain, and a `Dense` to the logits.
 
-    `keras_bsnn.optimizers.StiefelMuon(0.05)` trains it at any depth and width. Batches
-    must have more samples than there are units, or else `shrinkage`. After training, or
-    before each evaluation, `keras_bsnn.callbacks.RecalibrateBatchNorm` gives it the
-    statistics that it is evaluated with.
+    `keras_bsnn.optimizers.StiefelMuon(0.05)` trains it at any depth and width. After
+    training, or before each evaluation, `keras_bsnn.callbacks.RecalibrateBatchNorm`
+    gives it the statistics that it is evaluated with.
 
     Args:
         depth: number of hidden layers, an integer of at least 1.
@@ -154,7 +153,10 @@ def batchnorm_mlp(
         gain: as of `BatchNormDense`; `None` for `DepthDecay()` with `"tanh"` or
             `"sin"`, and 1 otherwise.
         eta: as of `bsnn_mlp`.
-        shrinkage: as of `BatchNormDense`.
+        shrinkage: as of `BatchNormDense`. `None` for `1 - 2 / depth`, with which all
+            layers together make features no more equal than two would: this is better
+            on test data, and a batch may be small or degenerate. 0 for the network of
+            the paper, whose batches must have more samples than there are units.
         input_shape: shape of one input; `None` to let the first batch tell.
         retraction: as of `keras_bsnn.constraints.Orthogonal`, or `None` to let kernels
             leave the orthogonal matrices, as in the paper.
@@ -181,6 +183,8 @@ def batchnorm_mlp(
     function = activations.get(activation)
     if gain is None:
         gain = DepthDecay() if function in ODD else 1.0
+    if shrinkage is None:
+        shrinkage = max(0.0, 1 - 2 / depth)
     if function not in (*ODD, keras.activations.linear):
         function = _normalized(function, depth, eta)
     constraint = retraction and Orthogonal(retraction, steps=1, tolerance=TOLERANCE)

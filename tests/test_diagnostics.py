@@ -69,8 +69,8 @@ def test_figure(tmp_path):
     assert picture.shape[0] > 500 and np.ptp(picture) > 0.9
 
 
-def batchnorm(**settings):
-    return batchnorm_mlp(5, 12, None, input_shape=(20,), **settings)
+def batchnorm(shrinkage=0.0):
+    return batchnorm_mlp(5, 12, None, shrinkage=shrinkage, input_shape=(20,))
 
 
 def test_a_batch_that_is_too_small_or_repeats_is_told():

@@ -22,7 +22,7 @@ class BatchNormDense(keras.layers.Layer):
     the batch, in evaluation by moving averages of these, or by what
     `keras_bsnn.callbacks.RecalibrateBatchNorm` put in their place. Without activation,
     gradients are bounded at any depth, as long as a batch has at least as many linearly
-    independent samples as there are units.
+    independent samples as there are units, and with `center` one more.
 
     Args:
         units: size of the output, a positive integer.
