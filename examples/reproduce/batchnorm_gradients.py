@@ -179,7 +179,7 @@ def draw(found, path):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 11), layout="constrained")
-    panels = figure.subplots(3, 1, sharex=True)
+    panels = figure.subplots(3, 1)
     rows = rows_of(found)
     swept = [row for row in rows if "exponent" in row]
     bent = [row for row in rows if row.endswith("gain")]
