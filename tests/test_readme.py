@@ -43,14 +43,88 @@ def test_the_tables_of_reproduced_results(script, tmp_path, monkeypatch):
 def test_what_is_said_of_the_results():
     """What each row of the best recipe must reach."""
     least = {"mnist": 0.975, "fashion_mnist": 0.88}
-    folder = ROOT / "examples" / "results" / "bsnn_table"
-    rows = [json.loads(p.read_text())["result"] for p in folder.glob("*-best-*")]
+    rows = results("bsnn_table/*-best-*")
     assert len({(row["dataset"], row["form"]) for row in rows}) == 6 * len(least)
     for row in rows:
         assert row["held_out"] >= least[row["dataset"]] and row["epochs"] <= 15
         assert max(row["largest_over_smallest_norm"].values()) < 3
     fits = {r["form"] for r in rows if r["dataset"] == "mnist" and r["train"] >= 0.995}
     assert len(fits) == 6, "train accuracy on MNIST"
+
+
+def results(pattern):
+    """What the result files of a pattern say."""
+    paths = (ROOT / "examples" / "results").glob(pattern)
+    return [json.loads(path.read_text())["result"] for path in paths]
+
+
+def test_what_is_said_of_learning_rates():
+    """How far the best one moves, from the least to the greatest depth or width."""
+    (points,) = results("bsnn_transfer.json")
+
+    def best(optimizer, **network):
+        key = {"optimizer": optimizer, **network}
+        curve = [p for p in points if key.items() <= p.items()]
+        return min(curve, key=lambda p: float(p["loss"]))["learning_rate"]
+
+    depths, widths = (10, 100, 1000, 10_000), (64, 256, 1024)
+    sgd = [best("SGD", depth=d, width=32) for d in depths]
+    muon = [best("StiefelMuon", depth=d, width=32) for d in depths]
+    assert max(sgd) / min(sgd) == pytest.approx(100, rel=0.1) and len(set(muon)) == 1
+    over_widths = [best("StiefelMuon", depth=10, width=w) for w in widths]
+    assert max(over_widths) / min(over_widths) <= 2
+
+
+def test_what_is_said_of_batch_normalization_in_evaluation():
+    least = {
+        ("mnist", "identity", 1000): 0.90,
+        ("fashion_mnist", "identity", 1000): 0.80,
+        ("mnist", "tanh", 1000): 0.975,
+        ("mnist", "sin", 1000): 0.975,
+        ("mnist", "tanh", 10_000): 0.95,
+        ("mnist", "relu", 100): 0.95,
+        ("mnist", "relu", 1000): 0.95,
+    }
+    rows = [row for row in results("batchnorm_table/*") if row["recipe"] == "best"]
+    assert least.keys() <= {(r["dataset"], r["row"], r["depth"]) for r in rows}
+    for row in rows:
+        key = row["dataset"], row["row"], row["depth"]
+        assert row["recalibrated"] >= least.get(key, 0.8), key
+        assert row["recalibrated"] > row["batch statistics"] - 0.01
+        if row["row"] != "identity":
+            assert row["epochs"] <= 30 or row["seconds"] < 40 * 60
+
+
+def test_what_is_said_of_gradients_with_batch_normalization():
+    (points,) = results("batchnorm_gradients.json")
+
+    def mean(row, depth):
+        key = {"row": row, "depth": depth}
+        found = [float(p["log_gradient"]) for p in points if key.items() <= p.items()]
+        return sum(found) / len(found)
+
+    paper = {5: 0.30, 50: 0.35, 100: 0.38, 200: 0.41, 500: 0.38, 1000: 0.39}
+    for depth, value in paper.items():
+        assert abs(mean("orthogonal", depth) - value) < 0.15
+        assert mean("orthogonal, mean-free", depth) < 1
+    assert mean("orthogonal, mean-free", 100_000) < 1
+    assert mean("Gaussian kernels", 1000) > 8
+    for row, slope in (("tanh, no gain", 0.085), ("sin, no gain", 0.134)):
+        growth = (mean(row, 500) - mean(row, 100)) / 400
+        assert growth == pytest.approx(slope, rel=0.1)
+    for row in ("tanh, gain", "sin, gain"):
+        assert abs(mean(row, 1000) - mean(row, 50)) < 0.6
+    for share in (50, 80):
+        assert mean(f"{share} repeated, shrinkage 0.9", 1000) < 2
+
+
+def test_the_table_of_folded_networks():
+    for path in (ROOT / "benchmarks" / "results").glob("fold_*.json"):
+        found = json.loads(path.read_text())["result"]
+        assert found["largest_difference"] < 1e-4
+        assert max(row["ratio"] for row in found["per_example"]) > 500
+        for row in found["per_example"]:
+            assert f"| {row['deep']:,g} µs | {row['folded']:,g} µs |" in README
 
 
 def test_the_table_of_retractions():
