@@ -51,6 +51,19 @@ def test_gradients(tmp_path, run, capsys):
 
 
 @slow_on_jax
+def test_isometry(tmp_path, run, capsys):
+    out, figure = tmp_path / "out.json", tmp_path / "figure.png"
+    small = ["--widths", 8, "--depth", 120, "--seeds", *range(5)]
+    run("batchnorm_isometry.py", *small, "--out", out, "--figure", figure)
+    (row,) = result(out)
+    assert row["width"] == 8 and len(row["gaps"]) == 120 and row["every"] == 1
+    assert row["gaps"][0] > 0.3 and row["gaps"][-1] < 1e-5
+    assert abs(row["layers_per_e"] - 4.5) < 0.5  # (d + 1) / 2
+    assert f"{row['layers_per_e']:.1f}" in capsys.readouterr().out
+    assert figure.stat().st_size > 10_000
+
+
+@slow_on_jax
 def test_table(tmp_path, run):
     small = ["--dataset", "digits", "--depth", 60, "--width", 24, "--epochs", 4]
     small += ["--samples", 1000, "--out", tmp_path]
