@@ -6,7 +6,7 @@ import numpy as np
 from keras_bsnn import activations
 from keras_bsnn._public import public
 from keras_bsnn.constraints import Orthogonal
-from keras_bsnn.initializers import DepthDecay, HaarOrthogonal
+from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import (
     ROAF,
     BatchNormDense,
@@ -17,6 +17,7 @@ from keras_bsnn.layers import (
 from keras_bsnn.ops import gaussian, roaf
 
 ODD = (keras.activations.tanh, activations.sin)  # of slope 1 at 0, nowhere steeper
+EVEN_GAIN = 0.75  # times depth^(-1/4); chosen on held-out data of MNIST at 200 layers
 TOLERANCE = 5e-5  # as estimated; errors stay below 1e-4
 # Norm of the first kernel's columns. Behind it outputs are normalized, so any would do;
 # these grow to about three times their size as the kernel finds where the data vary.
@@ -150,8 +151,11 @@ def batchnorm_mlp(
             and less with depth, or another `f`, of which the network uses
             `DepthShaped(f, depth, eta)` as `bsnn_mlp` does.
         classes: number of logits.
-        gain: as of `BatchNormDense`; `None` for `DepthDecay()` with `"tanh"` or
-            `"sin"`, and 1 otherwise.
+        gain: as of `BatchNormDense`; `None` for `0.75 depth^(-1/4)` with `"tanh"` or
+            `"sin"`, and 1 otherwise. The part of a layer's output that is not linear
+            has a share of about `gain^4` of its variance: so all layers together bend
+            the same at any depth, each by as much. With `DepthDecay()`, the gain of the
+            paper, nearly all of it is in the first few layers.
         eta: as of `bsnn_mlp`.
         shrinkage: as of `BatchNormDense`. `None` for `1 - 2 / depth`, with which all
             layers together make features no more equal than two would: this is better
@@ -182,7 +186,7 @@ def batchnorm_mlp(
     _check_depth(depth)
     function = activations.get(activation)
     if gain is None:
-        gain = DepthDecay() if function in ODD else 1.0
+        gain = EVEN_GAIN * depth**-0.25 if function in ODD else 1.0
     if shrinkage is None:
         shrinkage = max(0.0, 1 - 2 / depth)
     if function not in (*ODD, keras.activations.linear):

@@ -24,6 +24,7 @@ import numpy as np
 from keras_bsnn import datasets, models
 from keras_bsnn._record import fill
 from keras_bsnn.callbacks import Retract
+from keras_bsnn.initializers import DepthDecay
 from keras_bsnn.ops import _backend
 from keras_bsnn.optimizers import StiefelMuon
 from keras_bsnn.recalibration import recalibrate
@@ -84,6 +85,7 @@ def arguments():
     add("--epochs", type=int, default=5)
     add("--batch-size", type=int, default=100)
     add("--learning-rate", type=float, help="default: that of the recipe")
+    add("--gain", type=float, help="of every layer; default: the paper's")
     add("--shrinkage", type=float, default=0.0)
     add("--samples", type=int, default=10_000, help="of the recalibration")
     add("--seeds", nargs="+", type=int, default=[0])
@@ -96,6 +98,7 @@ def file_name(args, row, seed):
     held_out = "-validation" if args.validate else ""
     rate = "" if args.learning_rate is None else f"-r{args.learning_rate:g}"
     shrinkage = f"-s{args.shrinkage:g}" if args.shrinkage else ""
+    shrinkage += "" if args.gain is None else f"-g{args.gain:g}"
     size = f"{args.depth}x{args.width}-b{args.batch_size}-{args.epochs}epochs"
     name = f"{args.dataset}{held_out}-{args.recipe}-{row}-{size}{rate}{shrinkage}"
     return f"{name}-seed{seed}.json"
@@ -117,7 +120,8 @@ def train(args, row, seed, path):
         verbose=0,
         callbacks=[clock, *([Retract()] if recipe.retraction else [])],
     )
-    kept = ("dataset", "depth", "width", "epochs", "batch_size", "shrinkage", "recipe")
+    kept = ("dataset", "depth", "width", "epochs", "batch_size", "recipe")
+    kept += ("shrinkage", "gain")
     result = {
         **{key: getattr(args, key) for key in kept},
         **{"row": row, "seed": seed, "validation": args.validate, **recipe._asdict()},
@@ -131,11 +135,13 @@ def train(args, row, seed, path):
 
 def network(recipe, activation, args, seed):
     image_set = datasets.IMAGE_SETS[args.dataset]
+    papers_gain = DepthDecay() if activation in ("tanh", "sin") else 1.0
     return models.batchnorm_mlp(
         args.depth,
         args.width,
         activation,
         image_set.classes,
+        gain=papers_gain if args.gain is None else args.gain,
         shrinkage=args.shrinkage,
         input_shape=image_set.shape,
         retraction=recipe.retraction,
@@ -194,9 +200,10 @@ def contents(found):
 
 def name(row):
     recipe = "" if row["recipe"] == "best" else f", {row['recipe']} recipe"
+    gain = f", gain {row['gain']:g}" if row.get("gain") else ""
     shrinkage = f", shrinkage {row['shrinkage']:g}" if row["shrinkage"] else ""
     seed = f", seed {row['seed']}" if row["seed"] else ""
-    return f"{row['dataset']}, {row['row']}{recipe}{shrinkage}{seed}"
+    return f"{row['dataset']}, {row['row']}{recipe}{gain}{shrinkage}{seed}"
 
 
 if __name__ == "__main__":
