@@ -194,7 +194,7 @@ def draw(found, path):
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=10, frameon=False, loc="upper left")
     panels[-1].set_xlabel("layers; crosses are the paper's", fontsize=12)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
 
 
 def draw_row(axes, found, row, color):

@@ -169,7 +169,7 @@ def draw(found, args):
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(fontsize=11, frameon=False)
     axes[-1].set_xlabel("learning rate", fontsize=12)
-    figure.savefig(args.figure, dpi=110)
+    figure.savefig(args.figure, dpi=80)
 
 
 if __name__ == "__main__":
