@@ -11,8 +11,9 @@ LARGEST_PIECE = 2**22  # entries
 class Filter:
     """The identity, and what the others override.
 
-    A filter has no parameters or one tensor of them, which is drawn once and not
-    trained.
+    A filter has no parameters, or one tensor of them, which is drawn once and not
+    trained: `draw(units, count, rng)` gives those of `count` independent filters, of
+    shape `(count, *shape(units))`.
     """
 
     dtype = "float32"
@@ -20,10 +21,6 @@ class Filter:
     def shape(self, units):
         """Of the parameters; `None` if there are none."""
         return None
-
-    def draw(self, units, count, rng):
-        """The parameters of `count` independent filters: `(count, *shape(units))`."""
-        raise NotImplementedError
 
     def apply(self, x, *parameters):
         """The features of `x`, along its last axis, mapped."""
