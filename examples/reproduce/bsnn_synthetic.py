@@ -268,7 +268,7 @@ def save(figure, path):
 
 def drawn(result, key):
     """Each network's curve, with gaps where it is not finite, and its style."""
-    for color, entries in zip(plots.COLORS, result.values(), strict=True):
+    for color, entries in zip(plots.COLORS, result.values(), strict=False):
         for form, found in entries.items():
             values = np.array(found["curves"][key], dtype=float)
             yield values, {"color": color, "linestyle": LINES[form], "linewidth": 2}
@@ -280,7 +280,7 @@ def add_legend(figure, result):
     style = {"fontsize": 16, "frameon": False, "columnspacing": 1, "handlelength": 1.8}
     colors = [
         Line2D([], [], color=color, linewidth=5, label=name)
-        for color, name in zip(plots.COLORS, result, strict=True)
+        for color, name in zip(plots.COLORS, result, strict=False)
     ]
     lines = [
         Line2D([], [], color="black", linestyle=line, linewidth=2, label=form)

@@ -365,7 +365,9 @@ class _Template:
             return None
         # A subclass that has its own `call` must have its own rule.
         owners = [_owner(self.block, name) for name in ("depth_rule", "call")]
-        return self.block.depth_rule() if issubclass(*owners) else None
+        rule = self.block.depth_rule() if issubclass(*owners) else None
+        # In a layer that is frozen, what the rule takes for weights are constants.
+        return rule if rule and rule.constants == len(self.constants) else None
 
     def function(self, training, masks):
         """The block as a function of its input and of the values of its variables."""

@@ -33,9 +33,11 @@ class Rule:
     Attributes:
         batched: whether `gradients` does work that is better done for many layers at
             once.
+        constants: of a block's own rule, the number of constants that it takes.
     """
 
     batched = False
+    constants = 0
 
     def __init__(self, function, dtypes=(), differentiable=0):
         self.function = function

@@ -31,6 +31,7 @@ class LayerRule(Rule):
         self.beta = beta
         self.dtype = dtype
         self.parameters = parameters
+        self.constants = int(parameters is None and hasattr(filter, "draw"))
 
     def enter(self, inputs):
         return _backend.at_least_float32(inputs)

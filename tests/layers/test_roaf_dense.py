@@ -78,6 +78,18 @@ def test_a_stack_is_its_layers(name, shared):
         assert np.any(filters[0] != filters[1])
 
 
+@pytest.mark.parametrize("name", ["haar", "shift"])
+def test_a_frozen_stack_stays_and_passes_gradients_on(name):
+    x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
+    stack = DepthStack(ROAFDense(4, 0.5, filter=name, trainable=False), 3)
+    model = trained([keras.layers.Dense(4), stack], x, True)
+    first, same = np.asarray(model.layers[0].kernel), stack.get_weights()
+    model.fit(x, -x, epochs=2, verbose=0)
+    assert np.abs(np.asarray(model.layers[0].kernel) - first).max() > 1e-3
+    for before, after in zip(same, stack.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
 @pytest.mark.parametrize("arguments", [{"checkpoint_every": 3}, {}])
 def test_a_stack_is_saved_with_its_filters(arguments, tmp_path):
     x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
