@@ -119,3 +119,21 @@ def test_fold(tmp_path, run):
     run("fold.py", "--from", out, out, "--readme", readme)
     _, head, _, *rows, _ = readme.read_text().splitlines()
     assert head.count("deep | folded | ratio") == 2 and len(rows) == 2
+
+
+def test_recurrent(tmp_path, run):
+    out, readme = tmp_path / "recurrent.json", tmp_path / "README.md"
+    readme.write_text("<!-- recurrent.py: begin -->\n<!-- recurrent.py: end -->\n")
+    names = [
+        "ROAF, TensorFlow XLA",
+        "jax.lax.scan by hand",
+        "keras LSTM, TensorFlow XLA",
+    ]
+    small = ["--cases", "20,4,3", "--repeats", "1", "--steps", "3"]
+    run("recurrent.py", *small, "--contenders", *names, "--out", out)
+    rows = {row["contender"]: row for row in result(out)}
+    assert [*rows] == names and rows[names[0]]["step_seconds"] > 0
+    run("recurrent.py", "--from", out, "--readme", readme)
+    _, head, _, *lines, _ = readme.read_text().splitlines()
+    assert "20 steps, 4 units, batch 3" in head
+    assert [line.split(" | ")[0] for line in lines] == [f"| {name}" for name in names]
