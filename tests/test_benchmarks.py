@@ -115,7 +115,8 @@ def test_fold(tmp_path, run):
     assert found["largest_difference"] < 1e-5 * found["largest_logit"]
     assert [row["batch_size"] for row in found["per_example"]] == [5, 50]
     for row in found["per_example"]:
-        assert row["ratio"] == pytest.approx(row["deep"] / row["folded"], rel=0.5)
+        assert row["deep"] > 0 and row["folded"] > 0
+        assert row["quartiles"][0] <= row["ratio"] <= row["quartiles"][1]
     run("fold.py", "--from", out, out, "--readme", readme)
     _, head, _, *rows, _ = readme.read_text().splitlines()
     assert head.count("deep | folded | ratio") == 2 and len(rows) == 2
