@@ -94,6 +94,13 @@ def test_what_is_said_of_batch_normalization_in_evaluation():
     assert all(r["recalibrated"] > r["batch statistics"] - 0.01 for r in rows)
 
 
+def test_what_is_said_of_choices_for_batch_normalization():
+    rows = results("batchnorm_validation/*")
+    assert len(rows) == 6 and all(row["validation"] for row in rows)
+    for row in rows:
+        assert f"{100 * row['recalibrated']:.2f}" in README
+
+
 def test_what_is_said_of_gradients_with_batch_normalization():
     (points,) = results("batchnorm_gradients.json")
 
