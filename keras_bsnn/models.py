@@ -14,6 +14,7 @@ from keras_bsnn.layers import (
     OrthogonalDense,
     ROAFDense,
 )
+from keras_bsnn.layers.roaf_dense import normal_kernel
 from keras_bsnn.ops import gaussian, roaf
 
 ODD = (keras.activations.tanh, activations.sin)  # of slope 1 at 0, nowhere steeper
@@ -269,7 +270,7 @@ def roaf_mlp(
         filter,
         shared_filter=shared_filter,
         filter_seed=of_filter,
-        kernel_initializer=_normal_kernel(hidden),
+        kernel_initializer=normal_kernel(hidden),
     )
     return keras.Sequential(
         [
@@ -338,7 +339,7 @@ def roaf_rnn(
         beta=beta,
         filter_seed=of_filter,
         kernel_initializer=keras.initializers.GlorotUniform(seed=first),
-        recurrent_initializer=_normal_kernel(hidden),
+        recurrent_initializer=normal_kernel(hidden),
         return_sequences=return_sequences,
         checkpoint_every=checkpoint_every,
     )
@@ -360,13 +361,6 @@ def roaf_rnn(
                 kernel_initializer=keras.initializers.GlorotUniform(seed=last[-1]),
             ),
         ]
-    )
-
-
-def _normal_kernel(seed):
-    """The law of the kernels beside a filter."""
-    return keras.initializers.VarianceScaling(
-        distribution="untruncated_normal", seed=seed
     )
 
 

@@ -74,7 +74,7 @@ class ROAFCell(keras.layers.Layer):
         self.beta = beta
         self.use_bias = use_bias
         self.filter_seed = _filters.seed(filter_seed, is_needed=False)
-        recurrent_initializer = recurrent_initializer or roaf_dense.KERNEL
+        recurrent_initializer = recurrent_initializer or roaf_dense.normal_kernel()
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)

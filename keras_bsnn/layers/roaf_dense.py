@@ -8,9 +8,6 @@ from keras_bsnn._public import public
 from keras_bsnn.layers import _filters
 from keras_bsnn.ops.roaf_rule import LayerRule
 
-# The law of the kernel: N(0, 1 / units).
-KERNEL = keras.initializers.VarianceScaling(distribution="untruncated_normal")
-
 
 @public
 class ROAFDense(keras.layers.Layer):
@@ -82,7 +79,9 @@ class ROAFDense(keras.layers.Layer):
         self.shared_filter = shared_filter
         # A filter that is not stored is known by its seed alone.
         self.filter_seed = _filters.seed(filter_seed, is_needed=shared_filter)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer or KERNEL)
+        self.kernel_initializer = keras.initializers.get(
+            kernel_initializer or normal_kernel()
+        )
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: units})
@@ -140,6 +139,13 @@ class ROAFDense(keras.layers.Layer):
             "bias_initializer": serialize(self.bias_initializer),
             "kernel_constraint": serialize(self.kernel_constraint),
         }
+
+
+def normal_kernel(seed=None):
+    """N(0, 1 / units), a new initializer each time: one gives the same values again."""
+    return keras.initializers.VarianceScaling(
+        distribution="untruncated_normal", seed=seed
+    )
 
 
 def check(units, alpha, beta, filter):

@@ -4,7 +4,7 @@ import pytest
 from layer_checker import check_layer
 
 from keras_bsnn import models
-from keras_bsnn.layers import DepthStack, ROAFDense, _filters
+from keras_bsnn.layers import DepthStack, ROAFCell, ROAFDense, _filters
 from keras_bsnn.ops import _backend, isometry, roaf
 
 FILTERS = [*_filters.FILTERS]
@@ -48,6 +48,25 @@ def test_haar_filters_are_of_the_haar_law():
     assert abs(traces.mean()) < 4 / len(q) ** 0.5
     assert abs(traces.var() - 1) < 4 * (2 / len(q)) ** 0.5
     assert abs(np.corrcoef(traces[1:], traces[:-1])[0, 1]) < 4 / len(q) ** 0.5
+
+
+@pytest.mark.parametrize("layer", [ROAFDense, ROAFCell])
+def test_each_layer_has_kernels_and_filters_of_its_own(layer):
+    """Of variance 1 / units, and the same again only for the same global seed."""
+
+    def weights():
+        made = layer(50, 0.5)
+        made.build((None, 50))
+        return [np.asarray(w) for w in made.weights if len(w.shape) == 2]
+
+    keras.utils.set_random_seed(1)
+    first, second = weights(), weights()
+    keras.utils.set_random_seed(1)
+    again = weights()
+    for a, b, c in zip(first, second, again, strict=True):
+        assert np.abs(a - b).max() > 0.1
+        np.testing.assert_array_equal(a, c)
+        assert abs(50 * a.var() - 1) < 0.15
 
 
 def trained(layers, x, jit_compile):
