@@ -53,7 +53,7 @@ def arguments():
     add("--filter", default="shift", help="as of ROAFDense")
     add("--steps", type=int, default=200)
     add("--batch-size", type=int, default=32)
-    add("--learning-rate", type=float, default=3e-4)
+    add("--learning-rate", type=float, default=3e-3)
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=Path("runs/million_layers"))
     return parser.parse_args()
@@ -142,11 +142,13 @@ def draw(result, path):
         share = np.linspace(0, 100, len(norms))
         below.plot(share, norms, color=color, label=f"{when} training", linewidth=1)
     below.set(xlabel="% of the depth", ylabel="gradient of the kernel", yscale="log")
+    below.set_ylim(min(norms) / 10, 10 * max(norms))
     below.legend(frameon=False)
     for axes in (above, below):
+        axes.tick_params(labelsize=11)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ from keras_bsnn._record import environment, fill
 RESULTS = Path(__file__).parents[1] / "results"
 
 
-def parser(doc):
-    """A parser with the arguments that all scripts take."""
+def parser(doc, of_images=True):
+    """A parser with the arguments that all scripts take, or all on images."""
     parser = argparse.ArgumentParser(description=doc.split("\n")[0])
-    parser.add_argument("--dataset", default="mnist", choices=datasets.IMAGE_SETS)
-    parser.add_argument("--depth", type=int, default=200)
-    parser.add_argument("--width", type=int, default=128)
+    if of_images:
+        parser.add_argument("--dataset", default="mnist", choices=datasets.IMAGE_SETS)
+        parser.add_argument("--depth", type=int, default=200)
+        parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--threads", type=int, help="of one operation; default: all")
     parser.add_argument(
         "--show", action="store_true", help="what is there, no training"
