@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from keras_bsnn._public import public
-from keras_bsnn.layers import BatchNormDense, DepthStack
-from keras_bsnn.ops import _backend
+from keras_bsnn.layers import BatchNormDense, DepthStack, ROAFDense
+from keras_bsnn.ops import _backend, isometry, roaf
 
 
 class SignalNorms(NamedTuple):
@@ -71,6 +71,71 @@ def signal_norms(model, x, y):
         np.concatenate(forward),
         np.concatenate([_norms(gradients[i]) for i in measured]),
     )
+
+
+class JacobianCheck(NamedTuple):
+    """Singular values of a Jacobian, and the bounds that they must respect.
+
+    Attributes:
+        low, high: the bounds.
+        smallest, largest: of the singular values, over all samples.
+    """
+
+    low: float
+    smallest: float
+    largest: float
+    high: float
+
+    @property
+    def holds(self):
+        """Whether they do, but for rounding in float32."""
+        rounding = 1e-4 * self.high
+        return self.low - rounding <= self.smallest <= self.largest <= (
+            self.high + rounding
+        )
+
+
+@public
+def check_jacobian(layer, x, lipschitz=1.0):
+    """Compares the Jacobian of layers with additive filters with what they guarantee.
+
+    Args:
+        layer: a built `ROAFDense`, or a `DepthStack` of it.
+        x: inputs of the layer, `(batch, units)`.
+        lipschitz: largest slope of the activation: 1 for tanh and ReLU.
+
+    Returns:
+        `JacobianCheck`: bounds from the norm of each kernel, and the extreme singular
+        values. The cost is a backward pass for each unit.
+
+    Raises:
+        ValueError: `layer` is not as above.
+
+    Source: `keras_bsnn.ops.roaf.jacobian_bounds`.
+
+    Example:
+
+    >>> import numpy as np, keras_bsnn
+    >>> block = keras_bsnn.layers.ROAFDense(8, alpha=0.99)
+    >>> stack = keras_bsnn.layers.DepthStack(block, depth=100)
+    >>> stack.build((None, 8))
+    >>> keras_bsnn.diagnostics.check_jacobian(stack, np.ones((2, 8))).holds
+    True
+    """
+    block = layer.block if isinstance(layer, DepthStack) else layer
+    if not isinstance(block, ROAFDense) or not layer.built:
+        raise ValueError(
+            "`layer` must be a built ROAFDense, or a built DepthStack of it. "
+            f"Received: {layer!r}"
+        )
+    kernels = keras.ops.convert_to_numpy(layer.trainable_variables[0])
+    kernels = kernels.reshape(-1, *kernels.shape[-2:]).astype("float64")
+    norms = np.linalg.norm(kernels, 2, axis=(-2, -1))
+    low, high = roaf.jacobian_bounds(
+        block.alpha, lipschitz, norms, len(norms), block.beta
+    )
+    found = isometry.jacobian_singular_values(layer, x)
+    return JacobianCheck(low, float(found.min()), float(found.max()), high)
 
 
 @public

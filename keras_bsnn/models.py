@@ -290,29 +290,30 @@ def roaf_rnn(
     units=128,
     outputs=10,
     alpha=0.999,
-    activation="tanh",
-    filter="haar",
     beta=None,
+    scale=None,
     readout=(),
-    return_sequences=False,
     input_shape=(None, 1),
-    checkpoint_every=None,
     seed=None,
+    **kwargs,
 ):
     """A recurrent network that remembers `1 / (1 - alpha)` steps: `ROAF`, and `Dense`.
 
-    The state of a long memory is small, of root mean square `beta / sqrt(2 - 2 alpha)`
-    at most; a factor brings it to 1 before it is read.
+    The state of a long memory is small. A factor makes it larger before it is read.
 
     Args:
         units: size of the state.
         outputs: number of outputs.
-        alpha, activation, filter, beta: as of `keras_bsnn.layers.ROAFCell`.
+        alpha, beta: as of `keras_bsnn.layers.ROAFCell`.
+        scale: that factor, a number. `None` for `sqrt(2 - 2 alpha) / beta`, by which the
+            root mean square of the state is 1 at most, if inputs are independent. Where
+            few inputs count, `1 / beta` suits: what each adds has the size of the
+            activation then.
         readout: units of hidden layers with ReLU between the state and the outputs.
-        return_sequences: whether there is an output after each step.
         input_shape: `(steps, features)` of one sequence; steps may be `None`.
-        checkpoint_every: as of `keras_bsnn.layers.ROAF`.
         seed: an integer for reproducible initial weights, or `None`.
+        kwargs: further arguments of `keras_bsnn.layers.ROAF`, such as
+            `return_sequences`, to have an output after each step.
 
     Returns:
         `keras.Sequential`, not compiled. Input `(batch, steps, features)`; output
@@ -331,20 +332,12 @@ def roaf_rnn(
     (None, 1)
     """
     first, of_filter, hidden, *last = _seeds(seed, 4 + len(readout))
-    memory = ROAF(
-        units,
-        alpha,
-        activation=activation,
-        filter=filter,
-        beta=beta,
-        filter_seed=of_filter,
-        kernel_initializer=keras.initializers.GlorotUniform(seed=first),
-        recurrent_initializer=normal_kernel(hidden),
-        return_sequences=return_sequences,
-        checkpoint_every=checkpoint_every,
-    )
-    beta = 1 - alpha if beta is None else beta
-    largest = abs(beta) / (2 - 2 * alpha) ** 0.5 if beta and alpha < 1 else 1.0
+    initializers = {
+        "filter_seed": of_filter,
+        "kernel_initializer": keras.initializers.GlorotUniform(seed=first),
+        "recurrent_initializer": normal_kernel(hidden),
+    }
+    memory = ROAF(units, alpha, beta=beta, **(initializers | kwargs))
     dense = [
         keras.layers.Dense(n, "relu", kernel_initializer=keras.initializers.HeNormal(s))
         for n, s in zip(readout, last, strict=False)
@@ -353,7 +346,7 @@ def roaf_rnn(
         [
             keras.Input(input_shape),
             memory,
-            keras.layers.Rescaling(1 / largest),
+            keras.layers.Rescaling(_to_unit(alpha, beta) if scale is None else scale),
             *dense,
             keras.layers.Dense(
                 outputs,
@@ -362,6 +355,12 @@ def roaf_rnn(
             ),
         ]
     )
+
+
+def _to_unit(alpha, beta):
+    """Brings a sum of independent terms of `beta`, that fades by `alpha`, to size 1."""
+    beta = 1 - alpha if beta is None else abs(beta)
+    return (2 - 2 * alpha) ** 0.5 / beta if beta and alpha < 1 else 1.0
 
 
 def _last(gain, depth):

@@ -29,6 +29,7 @@ class Task(NamedTuple):
         length, units, batch_size, steps, learning_rate: what it takes by default.
         roaf: of the length; further arguments of `roaf_rnn`.
         return_sequences: whether each step has a target.
+        padding: steps of a sequence beyond its length.
     """
 
     script: str
@@ -44,6 +45,7 @@ class Task(NamedTuple):
     learning_rate: float
     roaf: Callable
     return_sequences: bool = False
+    padding: int = 0
 
 
 def main(task, doc):
@@ -80,7 +82,7 @@ def arguments(task, doc):
 
 
 def network(task, name, args):
-    shape = (args.length, task.features)
+    shape = (args.length + task.padding, task.features)
     if name == ROAF:
         return models.roaf_rnn(
             args.units,

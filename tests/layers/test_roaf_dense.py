@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from layer_checker import check_layer
 
-from keras_bsnn import models
+from keras_bsnn import diagnostics, models
 from keras_bsnn.layers import DepthStack, ROAFCell, ROAFDense, _filters
-from keras_bsnn.ops import _backend, isometry, roaf
+from keras_bsnn.ops import _backend, roaf
 
 FILTERS = [*_filters.FILTERS]
 
@@ -127,14 +127,33 @@ def test_singular_values_are_within_the_bounds(depth, c):
     """And near exp(-c), the nearer the deeper the network."""
     units = 16
     stack = DepthStack(ROAFDense(units, roaf.alpha_for_depth(depth, c)), depth)
+    stack.build((None, units))
     x = np.random.default_rng(0).normal(size=(2, units)).astype("float32")
-    found = isometry.jacobian_singular_values(stack, x)
-    kernels = np.asarray(stack.trainable_weights[0], "float64")
-    norms = np.linalg.svd(kernels, compute_uv=False)[:, 0]
-    low, high = roaf.jacobian_bounds(stack.block.alpha, 1.0, norms, depth)
-    assert low <= found.min() and found.max() <= high
+    found = diagnostics.check_jacobian(stack, x)
+    assert found.low <= found.smallest <= found.largest <= found.high
+    assert found.holds
     if depth == 10_000:
-        np.testing.assert_allclose(found, np.exp(-c), rtol=0.1)
+        np.testing.assert_allclose(found[1:3], np.exp(-c), rtol=0.1)
+
+
+@pytest.mark.parametrize("beta", [None, 0.5])
+def test_the_check_of_one_layer(beta):
+    layer = ROAFDense(4, 0.9, beta=beta)
+    layer.build((None, 4))
+    kernel = 0.1 * np.eye(4, dtype="float32")
+    layer.kernel.assign(kernel)
+    found = diagnostics.check_jacobian(layer, np.zeros((1, 4)))
+    reach = 0.1 * (beta or 0.1)
+    assert found.low == pytest.approx(0.9 - reach)
+    assert found.high == pytest.approx(0.9 + reach)
+    assert found.holds
+    # With a slope that is given as too small, they are outside.
+    assert not diagnostics.check_jacobian(layer, np.zeros((1, 4)), lipschitz=0).holds
+
+
+def test_the_check_of_other_layers():
+    with pytest.raises(ValueError, match="`layer` must be a built ROAFDense"):
+        diagnostics.check_jacobian(keras.layers.Dense(3), np.zeros((1, 3)))
 
 
 def test_bfloat16_does_not_lose_alpha():
