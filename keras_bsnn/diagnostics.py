@@ -96,22 +96,54 @@ class JacobianCheck(NamedTuple):
 
 
 @public
-def check_jacobian(layer, x, lipschitz=1.0):
-    """Compares the Jacobian of layers with additive filters with what they guarantee.
+def jacobian_bounds(layer, lipschitz=1.0):
+    """Bounds of the singular values of the Jacobian of layers with additive filters.
 
     Args:
         layer: a built `ROAFDense`, or a `DepthStack` of it.
-        x: inputs of the layer, `(batch, units)`.
         lipschitz: largest slope of the activation: 1 for tanh and ReLU.
 
     Returns:
-        `JacobianCheck`: bounds from the norm of each kernel, and the extreme singular
-        values. The cost is a backward pass for each unit.
+        The lower and the upper bound, from the norm of each kernel as it is.
 
     Raises:
         ValueError: `layer` is not as above.
 
     Source: `keras_bsnn.ops.roaf.jacobian_bounds`.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> layer = keras_bsnn.layers.ROAFDense(8, 0.9, kernel_initializer="zeros")
+    >>> layer.build((None, 8))
+    >>> keras_bsnn.diagnostics.jacobian_bounds(layer)
+    (0.9, 0.9)
+    """
+    block = layer.block if isinstance(layer, DepthStack) else layer
+    if not isinstance(block, ROAFDense) or not layer.built:
+        raise ValueError(
+            "`layer` must be a built ROAFDense, or a built DepthStack of it. "
+            f"Received: {layer!r}"
+        )
+    kernels = keras.ops.convert_to_numpy(layer.trainable_variables[0])
+    kernels = kernels.reshape(-1, *kernels.shape[-2:])
+    norms = np.linalg.norm(kernels, 2, axis=(-2, -1))
+    return roaf.jacobian_bounds(block.alpha, lipschitz, norms, len(norms), block.beta)
+
+
+@public
+def check_jacobian(layer, x, lipschitz=1.0):
+    """Compares the Jacobian of layers with additive filters with what they guarantee.
+
+    Args:
+        layer, lipschitz: as of `jacobian_bounds`.
+        x: inputs of the layer, `(batch, units)`.
+
+    Returns:
+        `JacobianCheck`. The cost is a backward pass for each unit.
+
+    Raises:
+        ValueError: `layer` is not as `jacobian_bounds` takes it.
 
     Example:
 
@@ -122,18 +154,7 @@ def check_jacobian(layer, x, lipschitz=1.0):
     >>> keras_bsnn.diagnostics.check_jacobian(stack, np.ones((2, 8))).holds
     True
     """
-    block = layer.block if isinstance(layer, DepthStack) else layer
-    if not isinstance(block, ROAFDense) or not layer.built:
-        raise ValueError(
-            "`layer` must be a built ROAFDense, or a built DepthStack of it. "
-            f"Received: {layer!r}"
-        )
-    kernels = keras.ops.convert_to_numpy(layer.trainable_variables[0])
-    kernels = kernels.reshape(-1, *kernels.shape[-2:]).astype("float64")
-    norms = np.linalg.norm(kernels, 2, axis=(-2, -1))
-    low, high = roaf.jacobian_bounds(
-        block.alpha, lipschitz, norms, len(norms), block.beta
-    )
+    low, high = jacobian_bounds(layer, lipschitz)
     found = isometry.jacobian_singular_values(layer, x)
     return JacobianCheck(low, float(found.min()), float(found.max()), high)
 
