@@ -2,8 +2,9 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import _script
 import keras
@@ -92,15 +93,21 @@ def network(task, name, args):
             seed=args.seed,
             **task.roaf(args.length),
         )
-    layer = getattr(keras.layers, name)
-    memory = layer(args.units, return_sequences=task.return_sequences)
+    return baseline(
+        name, args.units, task.outputs, shape, return_sequences=task.return_sequences
+    )
+
+
+def baseline(name, units, outputs, input_shape, **kwargs):
+    """A recurrent layer of Keras, and a dense layer that reads its state."""
+    memory = getattr(keras.layers, name)(units, **kwargs)
     return keras.Sequential(
-        [keras.Input(shape), memory, keras.layers.Dense(task.outputs)]
+        [keras.Input(input_shape), memory, keras.layers.Dense(outputs)]
     )
 
 
 def trained(task, name, args):
-    """The row of a network: its curve, and its loss on sequences that it has not seen."""
+    """The row of a network: its curve, and its loss on sequences not seen before."""
     keras.utils.set_random_seed(args.seed)
     model = network(task, name, args)
     rate = args.learning_rate if name == ROAF else args.baseline_rate
@@ -109,7 +116,8 @@ def trained(task, name, args):
     )
     budget = Budget(rate, args.steps, 60 * args.minutes)
     data, fresh = (
-        task.stream(args.length, args.batch_size, seed=2 * args.seed + k) for k in (0, 1)
+        task.stream(args.length, args.batch_size, seed=2 * args.seed + k)
+        for k in (0, 1)
     )
     model.fit(data.take(args.steps), verbose=0, callbacks=[budget])
     loss = model.evaluate(fresh.take(-(-HELD_OUT // args.batch_size)), verbose=0)
@@ -158,7 +166,7 @@ class Budget(keras.callbacks.Callback):
         self.model.stop_training = late or not np.isfinite(logs["loss"])
 
     def curve(self):
-        """Means over equal shares of the steps: of each the last, its time, the loss."""
+        """Means over equal shares of the steps; step and time are the last of each."""
         parts = np.array_split(np.arange(self.step), min(self.step, POINTS))
         return [
             {

@@ -1,5 +1,6 @@
-"""What the scripts that train share: data, schedule, evaluation."""
+"""What the scripts that train share: data, schedule, evaluation, resuming."""
 
+import json
 import time
 
 import keras
@@ -29,13 +30,72 @@ def compile_model(model, optimizer):
     )
 
 
-def load(dataset, batch_size, validate, seed):
-    """Batches to fit, and what to evaluate on: test data, or a tenth held out."""
-    fit, held_out = ("train[:90%]", "train[90%:]") if validate else ("train", "test")
+def load(dataset, batch_size, validate, seed, read=datasets.load, share=90):
+    """Batches to fit, and what to evaluate on: test data, or a tenth held out.
+
+    Args:
+        read: a function like `datasets.load`.
+        share: of the training data that is not held out, in percent.
+    """
+    parts = (f"train[:{share}%]", f"train[{share}%:]")
+    fit, held_out = parts if validate else ("train", "test")
     return {
-        "fit": datasets.load(dataset, fit, batch_size, seed=seed),
-        "train": datasets.load(dataset, fit, EVALUATION_BATCH, shuffle=False),
-        "held_out": datasets.load(dataset, held_out, EVALUATION_BATCH, shuffle=False),
+        "fit": read(dataset, fit, batch_size, seed=seed),
+        "train": read(dataset, fit, EVALUATION_BATCH, shuffle=False),
+        "held_out": read(dataset, held_out, EVALUATION_BATCH, shuffle=False),
+    }
+
+
+class Row:
+    """A network that is trained epoch by epoch, and goes on from where it was left.
+
+    Args:
+        record: path of a JSON with its `result`, of which `curve` has the epochs.
+        checkpoint: path of a `.keras` file.
+        start: of no arguments; the compiled model and the result before training.
+        write: of the record's path and a result.
+    """
+
+    def __init__(self, record, checkpoint, start, write):
+        self.record, self.checkpoint, self.write = record, checkpoint, write
+        if record.exists() and checkpoint.exists():
+            self.result = json.loads(record.read_text())["result"]
+            self.model = keras.models.load_model(checkpoint)
+        else:
+            self.model, self.result = start()
+            self.result["curve"] = []
+
+    def train(self, data, epochs, seconds=np.inf, observe=lambda model: {}):
+        """Up to a number of epochs, or past a number of seconds.
+
+        Args:
+            data: as of `load`.
+            observe: of the model, after each epoch; what else to keep of the last.
+        """
+        curve = self.result["curve"]
+        while len(curve) < epochs and sum(p["seconds"] for p in curve) < seconds:
+            curve.append(_epoch(self.model, data))
+            print(self.record.stem, curve[-1], flush=True)
+            self.result |= observe(self.model)
+            self._save()
+            self.write(self.record, self.result)
+
+    def _save(self):
+        """In one moment: what is there stays until the other is whole."""
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.checkpoint.with_name(f"partial_{self.checkpoint.name}")
+        self.model.save(partial)
+        partial.replace(self.checkpoint)
+
+
+def _epoch(model, data):
+    start = time.perf_counter()
+    history = model.fit(data["fit"], shuffle=False, verbose=0).history
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": round(seconds, 1),
+        "loss": significant(history["loss"][-1]),
+        "accuracy": evaluate(model, data["held_out"]),
     }
 
 

@@ -6,8 +6,8 @@ Ten symbols come, ten thousand blanks, a marker, and then they are to be given a
 Each network has the same units, the same data and the same minutes at most. It leaves a
 JSON, which a second call completes network by network, and the figure.
 
-The memory is a cyclic shift. ReLU with a negative bias, and a kernel that starts at zero
-for the blank, keep it silent while nothing happens.
+The memory is a cyclic shift. Its kernel starts at zero for the blank, so that it is
+silent while nothing happens, and a hidden layer reads it.
 """
 
 import _recurrent
@@ -21,7 +21,7 @@ SYMBOLS = 10  # blank, eight symbols, marker
 
 
 def silent_blank(shape, dtype=None):
-    values = 2 * np.random.RandomState(1).normal(size=shape)
+    values = np.random.RandomState(1).normal(size=shape)
     values[0] = 0
     return keras.ops.convert_to_tensor(values, dtype)
 
@@ -31,11 +31,10 @@ def roaf(length):
         "alpha": 1 - 0.01 / length,
         "beta": BETA,
         "scale": 1 / BETA,
-        "activation": "relu",
+        "readout": (128,),
         "filter": "shift",
         "kernel_initializer": silent_blank,
         "recurrent_initializer": "zeros",
-        "bias_initializer": keras.initializers.Constant(-1),
     }
 
 
@@ -50,7 +49,7 @@ TASK = _recurrent.Task(
     units=256,
     batch_size=32,
     steps=800,
-    learning_rate=1e-2,
+    learning_rate=3e-3,
     roaf=roaf,
     return_sequences=True,
     padding=20,

@@ -9,7 +9,6 @@ shows accuracies, and the gradient at the output of each layer.
 """
 
 import json
-import time
 from pathlib import Path
 
 import _script
@@ -66,33 +65,29 @@ def path(row, args):
 
 
 def complete(row, args):
-    """Trains a network from where it was left, an epoch at a time."""
-    file = path(row, args)
-    checkpoint = args.checkpoints / f"{file.stem}.keras"
+    """Trains a network from where it was left."""
+    record = path(row, args)
+    checkpoint = args.checkpoints / f"{record.stem}.keras"
     data = _training.load(args.dataset, args.batch_size, args.validate, args.seed)
-    if file.exists() and checkpoint.exists():
-        result = json.loads(file.read_text())["result"]
-        model = keras.models.load_model(checkpoint)
-    else:
+    steps = args.epochs * len(data["fit"])
+
+    def start():
         keras.utils.set_random_seed(args.seed)
         model = network(row, args)
-        steps = args.epochs * len(data["fit"])
         rate = _training.warm_up_and_decay(args.learning_rate, steps)
         _training.compile_model(model, keras.optimizers.Adam(rate))
-        result = {
-            "row": row,
-            "depth": args.depth,
-            "units": args.width,
-            "parameters": model.count_params(),
-            "before": signal(model, args),
-            "curve": [],
-        }
-    for _ in range(len(result["curve"]), args.stop_after or args.epochs):
-        result["curve"].append(epoch_of(model, data))
-        print(row, result["curve"][-1], flush=True)
-        result["after"] = signal(model, args)
-        save(model, checkpoint)
-        _script.write(file, settings=_script.settings(args), result=result)
+        size = {"depth": args.depth, "units": args.width}
+        size["parameters"] = model.count_params()
+        return model, {"row": row, **size, "before": signal(model, args)}
+
+    def write(record, result):
+        _script.write(record, settings=_script.settings(args), result=result)
+
+    _training.Row(record, checkpoint, start, write).train(
+        data,
+        args.stop_after or args.epochs,
+        observe=lambda model: {"after": signal(model, args)},
+    )
 
 
 def network(row, args):
@@ -117,25 +112,6 @@ def network(row, args):
         for layer in model.layers
     ]
     return keras.Sequential([keras.Input(image_set.shape), *layers])
-
-
-def epoch_of(model, data):
-    start = time.perf_counter()
-    history = model.fit(data["fit"], shuffle=False, verbose=0).history
-    seconds = time.perf_counter() - start
-    return {
-        "seconds": round(seconds, 1),
-        "loss": _script.significant(history["loss"][-1]),
-        "accuracy": _training.evaluate(model, data["held_out"]),
-    }
-
-
-def save(model, checkpoint):
-    """In one moment: what is there stays until the other is whole."""
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    partial = checkpoint.with_name(f"partial_{checkpoint.name}")
-    model.save(partial)
-    partial.replace(checkpoint)
 
 
 def signal(model, args):
