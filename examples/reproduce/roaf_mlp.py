@@ -49,7 +49,7 @@ def arguments():
     add("--activation", default="relu")
     add("--c", type=float, default=3.0, help="alpha is 1 - c / depth")
     add("--epochs", type=int, default=4, help="of the schedule of the learning rate")
-    add("--stop-after", type=int, help="epochs, if fewer; what is learned then is kept")
+    add("--stop-after", type=int, help="epochs, if fewer; a later call goes on")
     add("--batch-size", type=int, default=200)
     add("--learning-rate", type=float, default=0.01)
     add("--validate", action="store_true", help="hold out a tenth of the training data")

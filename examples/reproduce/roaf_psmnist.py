@@ -51,7 +51,8 @@ def arguments():
     add("--learning-rate", type=float, default=3e-3, help="of ROAF")
     add("--baseline-rate", type=float, default=1e-3, help="of the others")
     add("--batch-size", type=int, default=100)
-    add("--epochs", type=int, default=10)
+    add("--epochs", type=int, default=10, help="of the schedule of the learning rate")
+    add("--stop-after", type=int, help="epochs, if fewer; a later call goes on")
     add("--minutes", type=float, default=120.0, help="of training, at most")
     add("--validate", action="store_true", help="hold out a part of the training data")
     add("--seed", type=int, default=0)
@@ -87,7 +88,7 @@ def complete(name, units, args):
 
     record, checkpoint = args.out / f"{stem}.json", args.checkpoints / f"{stem}.keras"
     row = _training.Row(record, checkpoint, start, write)
-    row.train(data, args.epochs, 60 * args.minutes)
+    row.train(data, args.stop_after or args.epochs, 60 * args.minutes)
 
 
 def pixels(dataset, split, batch_size, **kwargs):

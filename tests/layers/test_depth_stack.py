@@ -129,8 +129,8 @@ def assert_equal_states(stack, layers, atol):
 def test_it_equals_the_sequential_of_its_layers(name, jit_compile):
     """Predictions, losses, and the state after steps of an optimizer with momentum."""
     if name in WITH_LOSSES and keras.backend.backend() == "jax":
-        # Without, a `Sequential` of Keras loses some: it tells them apart by `id`, which
-        # is used again.
+        # Without, a `Sequential` of Keras loses some losses: it tells them apart by
+        # `id`, which is used again.
         jit_compile = True
     x, y = (a.astype("float32") for a in sample(name))
     stack, stacked, layers, sequential = both(BLOCKS[name](), x, jit_compile)
