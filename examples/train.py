@@ -54,7 +54,7 @@ MODELS = {
     "bsnn": Network(functools.partial(models.bsnn_mlp, tangent_gradient=False), "gelu"),
     "batchnorm": Network(models.batchnorm_mlp, "tanh"),
     "roaf": Network(
-        models.roaf_mlp, "tanh", ("c", "filter"), keras.optimizers.Adam, 0.001
+        models.roaf_mlp, "relu", ("c", "filter"), keras.optimizers.Adam, 0.01
     ),
 }
 START = time.perf_counter()
@@ -82,13 +82,13 @@ def argument_parser():
     add("--dataset", default="digits", help=", ".join(datasets.IMAGE_SETS))
     add("--depth", type=int, default=200, help="number of hidden layers")
     add("--units", type=int, default=128, help="width of each layer")
-    add("--activation", help="default: gelu for bsnn, else tanh")
+    add("--activation", help="default: gelu, tanh, relu (bsnn, batchnorm, roaf)")
     add("--eta", type=float, default=0.15, help="correlation after all layers")
-    add("--c", type=float, default=1.0, help="roaf: alpha is 1 - c / depth")
+    add("--c", type=float, default=3.0, help="roaf: alpha is 1 - c / depth")
     add("--filter", default="haar", help="roaf: as of ROAFDense")
     add("--epochs", type=int, default=30)
     add("--batch-size", type=int, default=128)
-    add("--learning-rate", type=float, help="default: 0.05, of roaf 0.001")
+    add("--learning-rate", type=float, help="default: 0.05, of roaf 0.01")
     add("--seed", type=int, default=0)
     add("--jit", action=argparse.BooleanOptionalAction, default=True, help="use XLA")
     add("--baseline", action=argparse.BooleanOptionalAction, default=True)

@@ -89,10 +89,8 @@ class JacobianCheck(NamedTuple):
     @property
     def holds(self):
         """Whether they do, but for rounding in float32."""
-        rounding = 1e-4 * self.high
-        return self.low - rounding <= self.smallest <= self.largest <= (
-            self.high + rounding
-        )
+        slack = 1e-4 * self.high
+        return self.low - slack <= self.smallest and self.largest <= self.high + slack
 
 
 @public

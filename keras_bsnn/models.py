@@ -234,7 +234,8 @@ def roaf_mlp(
     c / depth`, and a `Dense` to the logits.
 
     Gradients of the hidden kernels have the factor `c / depth`: train it with an
-    optimizer whose steps do not depend on the size of gradients, as Adam.
+    optimizer whose steps do not depend on the size of gradients, as Adam. ReLU, `c = 3`
+    and a learning rate of 0.01 did best, on data held out.
 
     Args:
         depth: number of hidden layers, an integer of at least 1.
@@ -305,10 +306,10 @@ def roaf_rnn(
         units: size of the state.
         outputs: number of outputs.
         alpha, beta: as of `keras_bsnn.layers.ROAFCell`.
-        scale: that factor, a number. `None` for `sqrt(2 - 2 alpha) / beta`, by which the
+        scale: that factor, a number. `None` for `sqrt(2 - 2 alpha) / beta`: then the
             root mean square of the state is 1 at most, if inputs are independent. Where
             few inputs count, `1 / beta` suits: what each adds has the size of the
-            activation then.
+            activation.
         readout: units of hidden layers with ReLU between the state and the outputs.
         input_shape: `(steps, features)` of one sequence; steps may be `None`.
         seed: an integer for reproducible initial weights, or `None`.
