@@ -13,14 +13,19 @@ class Filter:
 
     A filter has no parameters, or one tensor of them, which is drawn once and not
     trained: `draw(units, count, rng)` gives those of `count` independent filters, of
-    shape `(count, *shape(units))`.
+    shape `(count, *shape(units))`. Behind them come those of `common(units, rng)`, a
+    list of arrays that all layers share: they are made from the seed and not stored.
     """
 
     dtype = "float32"
+    has_common = False
 
     def shape(self, units):
         """Of the parameters; `None` if there are none."""
         return None
+
+    def common(self, units, rng):
+        return []
 
     def apply(self, x, *parameters):
         """The features of `x`, along its last axis, mapped."""
@@ -63,6 +68,32 @@ def _haar(units, count, rng):
     q, r = np.linalg.qr(rng.normal(size=(count, units, units)))
     signs = np.where(np.diagonal(r, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
     return (q * signs[:, None]).astype("float32")
+
+
+class SignedHaar(Filter):
+    """Random signs of the features, and then a random matrix that all layers share.
+
+    Each layer has a filter of its own for `1 / units` of the memory of a matrix.
+    """
+
+    has_common = True
+
+    def shape(self, units):
+        return (units,)
+
+    def draw(self, units, count, rng):
+        return rng.choice([-1.0, 1.0], size=(count, units)).astype("float32")
+
+    def common(self, units, rng):
+        return [_haar(units, 1, rng)[0]]
+
+    def apply(self, x, signs, matrix):
+        signed = x * ops.cast(signs, x.dtype)
+        return ops.matmul(signed, ops.cast(matrix, x.dtype))
+
+    def adjoint(self, x, signs, matrix):
+        straight = ops.matmul(x, ops.transpose(ops.cast(matrix, x.dtype)))
+        return straight * ops.cast(signs, x.dtype)
 
 
 class Permutation(Filter):
@@ -115,6 +146,7 @@ class Rotations(Filter):
 
 FILTERS = {
     "haar": Haar(),
+    "signed_haar": SignedHaar(),
     "rotations": Rotations(),
     "permutation": Permutation(),
     "shift": Shift(),
@@ -129,6 +161,11 @@ def get(name):
             f"Received: filter={name!r}"
         )
     return FILTERS[name]
+
+
+def seed_of(value, filter, is_shared=False):
+    """The seed of a layer, which it must have if its filter is not stored whole."""
+    return seed(value, is_needed=is_shared or get(filter).has_common)
 
 
 def seed(value, is_needed):
@@ -169,17 +206,22 @@ class Drawn:
 
 
 def parameters(layer, is_stored=True):
-    """The parameters of `layer.filter`, in a list that may be empty.
+    """The parameters of `layer.filter`, in two lists, either of which may be empty.
 
-    They are a weight of the layer that is not trained, or if not `is_stored`, an array.
+    The first are weights of the layer that are not trained, if `is_stored`; the second
+    are arrays, made from the layer's seed.
     """
     filter = get(layer.filter)
     shape = filter.shape(layer.units)
     if shape is None:
-        return []
+        return [], []
+    common = []
+    if filter.has_common:
+        # Another stream than that of the signs.
+        common = filter.common(layer.units, np.random.RandomState([layer.filter_seed]))
     drawn = Drawn(filter, layer.units, layer.filter_seed)
     if not is_stored:
-        return [drawn.draw(1)[0].astype(filter.dtype)]
+        return [], [drawn.draw(1)[0].astype(filter.dtype), *common]
     weight = layer.add_weight(
         name="filter",
         shape=shape,
@@ -188,4 +230,4 @@ def parameters(layer, is_stored=True):
         trainable=False,
         autocast=False,
     )
-    return [weight]
+    return [weight], common

@@ -73,7 +73,7 @@ class ROAFCell(keras.layers.Layer):
         self.filter = filter
         self.beta = beta
         self.use_bias = use_bias
-        self.filter_seed = _filters.seed(filter_seed, is_needed=False)
+        self.filter_seed = _filters.seed_of(filter_seed, filter)
         recurrent_initializer = recurrent_initializer or roaf_dense.normal_kernel()
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
@@ -92,7 +92,7 @@ class ROAFCell(keras.layers.Layer):
             "recurrent_kernel", (self.units, self.units), role="recurrent"
         )
         self.bias = self._add("bias", (self.units,)) if self.use_bias else None
-        self.filter_parameters = _filters.parameters(self)
+        self.filter_parameters, self._made = _filters.parameters(self)
 
     def _add(self, name, shape, role=None):
         role = role or name
@@ -125,6 +125,7 @@ class ROAFCell(keras.layers.Layer):
             self.alpha,
             1 - self.alpha if self.beta is None else self.beta,
             self.compute_dtype,
+            self._made,
             **kwargs,
         )
 

@@ -22,9 +22,11 @@ class ROAFDense(keras.layers.Layer):
         units: size of the inputs and of the output, a positive integer.
         alpha: weight of the filter, a number in [0, 1].
         activation: as of `keras_bsnn.layers.OrthogonalDense`.
-        filter: `"haar"`, a random matrix; `"rotations"`, each pair of features turned
-            by a random angle; `"permutation"`, a random order; `"shift"`, cyclic, by
-            one, without parameters; `"identity"`, to compare with.
+        filter: `"haar"`, a random matrix, which takes as much memory as the kernel;
+            `"signed_haar"`, one such matrix for all layers of a `DepthStack`, behind
+            random signs of each; `"rotations"`, each pair of features turned by a
+            random angle; `"permutation"`, a random order; `"shift"`, cyclic, by one,
+            without parameters; `"identity"`, to compare with.
         beta: weight of the activation, a number; `None` for `1 - alpha`.
         use_bias: whether to add a bias.
         shared_filter: whether all layers of a `DepthStack` have the same filter. It is
@@ -77,8 +79,7 @@ class ROAFDense(keras.layers.Layer):
         self.beta = beta
         self.use_bias = use_bias
         self.shared_filter = shared_filter
-        # A filter that is not stored is known by its seed alone.
-        self.filter_seed = _filters.seed(filter_seed, is_needed=shared_filter)
+        self.filter_seed = _filters.seed_of(filter_seed, filter, shared_filter)
         self.kernel_initializer = keras.initializers.get(
             kernel_initializer or normal_kernel()
         )
@@ -98,12 +99,12 @@ class ROAFDense(keras.layers.Layer):
             self.bias = self.add_weight(
                 name="bias", shape=(self.units,), initializer=self.bias_initializer
             )
-        self._parameters = _filters.parameters(self, not self.shared_filter)
+        self._stored, self._made = _filters.parameters(self, not self.shared_filter)
 
     def call(self, inputs):
         rule = self._rule()
         weights = [self.kernel, self.bias] if self.use_bias else [self.kernel]
-        x, _ = rule.step(rule.enter(inputs), weights, self._parameters, index=0)
+        x, _ = rule.step(rule.enter(inputs), weights, self._stored, index=0)
         return ops.cast(x, self.compute_dtype)
 
     def depth_rule(self):
@@ -117,7 +118,8 @@ class ROAFDense(keras.layers.Layer):
             self.alpha,
             1 - self.alpha if self.beta is None else self.beta,
             self.compute_dtype,
-            self._parameters if self.shared_filter else None,
+            self._made,
+            constants=len(self._stored),
         )
 
     def compute_output_shape(self, input_shape):

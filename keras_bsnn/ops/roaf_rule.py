@@ -18,20 +18,22 @@ class LayerRule(Rule):
         activation: a pointwise callable of tensors.
         alpha, beta: numbers.
         dtype: in which to multiply by kernels.
-        parameters: of a filter that all layers share; otherwise they are the constants.
+        made: parameters of the filter behind those that are constants: all layers
+            share them.
+        constants: number of these constants.
     """
 
     batched = True
 
-    def __init__(self, filter, activation, alpha, beta, dtype, parameters=None):
+    def __init__(self, filter, activation, alpha, beta, dtype, made=(), constants=0):
         super().__init__(function=None)
         self.filter = filter
         self.activation = activation
         self.alpha = alpha
         self.beta = beta
         self.dtype = dtype
-        self.parameters = parameters
-        self.constants = int(parameters is None and hasattr(filter, "draw"))
+        self.made = made
+        self.constants = constants
 
     def enter(self, inputs):
         return _backend.at_least_float32(inputs)
@@ -39,13 +41,8 @@ class LayerRule(Rule):
     def step(self, carry, weights, constants, index):
         bent = self.activation(self._arguments(carry, weights))
         bent = self.beta * ops.cast(bent, carry.dtype)
-        return self.alpha * self._filtered(carry, constants) + bent, ()
-
-    def _filtered(self, x, constants):
-        return self.filter.apply(x, *self._parameters(constants))
-
-    def _parameters(self, constants):
-        return constants if self.parameters is None else self.parameters
+        straight = self.filter.apply(carry, *constants, *self.made)
+        return self.alpha * straight + bent, ()
 
     def _arguments(self, carry, weights):
         """Of the activation; with a leading axis of the layers where inputs have it."""
@@ -68,7 +65,7 @@ class LayerRule(Rule):
         kernel = ops.cast(weights[0], self.dtype)
         bent = slopes * gradient
         through = ops.matmul(ops.cast(bent, self.dtype), ops.transpose(kernel))
-        straight = self.filter.adjoint(gradient, *self._parameters(constants))
+        straight = self.filter.adjoint(gradient, *constants, *self.made)
         return self.alpha * straight + ops.cast(through, gradient.dtype), (bent,)
 
     def pulled_dtypes(self, carry, weights):

@@ -17,6 +17,7 @@ FILTERS = [*_filters.FILTERS]
         {"units": 5, "alpha": 0.5, "filter": "rotations", "activation": "gp_relu"},
         {"units": 6, "alpha": 0.9, "filter": "permutation", "beta": 0.5},
         {"units": 6, "alpha": 0.8, "filter": "shift", "use_bias": False},
+        {"units": 6, "alpha": 0.8, "filter": "signed_haar"},
         {"units": 6, "alpha": 0.2, "shared_filter": True, "activation": "softmax"},
     ],
 )
@@ -32,6 +33,7 @@ def test_filters_are_orthogonal(name, units):
     filter = _filters.get(name)
     rng = np.random.RandomState(0)
     drawn = [] if filter.shape(units) is None else [*filter.draw(units, 1, rng)]
+    drawn += filter.common(units, rng)
     identity = np.eye(units, dtype="float32")
     matrix = np.asarray(filter.apply(identity, *drawn))
     np.testing.assert_allclose(matrix @ matrix.T, identity, atol=1e-6)
@@ -89,7 +91,7 @@ def test_a_stack_is_its_layers(name, shared):
     expected = many.predict(x, verbose=0)
     np.testing.assert_allclose(one.predict(x, verbose=0), expected, atol=1e-5)
     assert np.abs(expected - before).max() > 1e-3
-    has_own = not shared and name in ("haar", "rotations", "permutation")
+    has_own = not shared and name not in ("shift", "identity")
     assert len(stack.non_trainable_weights) == has_own
     if has_own:
         filters = np.asarray(stack.non_trainable_weights[0])
@@ -110,10 +112,12 @@ def test_a_frozen_stack_stays_and_passes_gradients_on(name):
 
 
 @pytest.mark.parametrize("arguments", [{"checkpoint_every": 3}, {}])
-def test_a_stack_is_saved_with_its_filters(arguments, tmp_path):
+@pytest.mark.parametrize("name", ["haar", "signed_haar"])
+def test_a_stack_is_saved_with_its_filters(name, arguments, tmp_path):
     x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
     for shared in (False, True):
-        stack = DepthStack(ROAFDense(4, 0.5, shared_filter=shared), 6, **arguments)
+        block = ROAFDense(4, 0.5, filter=name, shared_filter=shared)
+        stack = DepthStack(block, 6, **arguments)
         model = trained([stack], x, True)
         model.save(tmp_path / "model.keras")
         again = keras.models.load_model(tmp_path / "model.keras")
