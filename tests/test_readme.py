@@ -4,6 +4,7 @@ import json
 import re
 
 import keras
+import numpy as np
 import pytest
 from scripts import REPRODUCE, ROOT, runner
 
@@ -122,6 +123,23 @@ def test_what_is_said_of_gradients_with_batch_normalization():
         assert abs(mean(row, 1000) - mean(row, 50)) < 0.6
     for share in (50, 80):
         assert mean(f"{share} repeated, shrinkage 0.9", 1000) < 2
+
+
+def test_what_is_said_of_a_million_layers():
+    (found,) = results("million_layers/result.json")
+    before, after = found["before"], found["after"]
+    assert found["parameters"] > 10**6 * 16**2 and len(found["losses"]) == 200
+    assert np.mean(found["losses"][-10:]) < 0.2 * np.mean(found["losses"][:10])
+    said = (
+        f"{100 * before['test_accuracy']:.1f} to {100 * after['test_accuracy']:.1f} %",
+        f"factor of {before['gradient_max_over_min']:.0f}",
+        f"and of {after['gradient_max_over_min']:.1f} after",
+        f"{found['seconds_per_step']:.1f} s a step",
+        f"{found['peak_gigabytes']} GB",
+    )
+    words = " ".join(README.split())
+    for part in said:
+        assert part in words
 
 
 def test_the_table_of_folded_networks():
