@@ -142,6 +142,18 @@ def test_what_is_said_of_a_million_layers():
         assert part in words
 
 
+def test_what_is_said_of_adding():
+    (rows,) = results("roaf_adding.json")
+    of = {row["network"]: row for row in rows}
+    assert {row["length"] for row in rows} == {10_000}
+    assert of["ROAF"]["loss"] < 1e-3
+    point = next(p for p in of["ROAF"]["curve"] if float(p["loss"]) < 1e-3)
+    assert point["seconds"] < 300
+    for name in ("LSTM", "SimpleRNN"):
+        assert of[name]["loss"] == pytest.approx(1 / 6, rel=0.1)
+        assert of[name]["units"] == of["ROAF"]["units"]
+
+
 def test_the_table_of_folded_networks():
     for path in (ROOT / "benchmarks" / "results").glob("fold_*.json"):
         found = json.loads(path.read_text())["result"]

@@ -180,13 +180,14 @@ class Budget(keras.callbacks.Callback):
 
 def contents(found):
     for row in found:
+        ratio = row["memoryless"] / float(row["loss"])
         yield (
             row["network"],
             f"{row['parameters']:,}",
             f"{row['steps']:,}",
             f"{row['minutes']:.1f}",
             f"{float(row['loss']):.2g}",
-            f"{row['memoryless'] / float(row['loss']):.2g}",
+            f"{float(f'{ratio:.2g}'):,g}",
         )
 
 
