@@ -113,13 +113,12 @@ def test_a_row_goes_on_as_if_it_had_not_ended(
 
 def test_plain_layers_do_not_carry_what_filters_carry(tmp_path, run):
     places = ["--out", tmp_path, "--checkpoints", tmp_path]
-    small = ["--dataset", "digits", "--depth", 200, "--width", 16, "--batch-size", 32]
-    rows = ["--rows", "shift", "plain", "--epochs", 1, "--activation", "tanh"]
+    small = ["--dataset", "digits", "--depth", 400, "--width", 16, "--batch-size", 32]
+    rows = ["--rows", "shift", "plain", "--epochs", 1]
     run("roaf_mlp.py", *small, *rows, *places, "--figure", tmp_path / "figure.png")
-    shift, plain = (result(tmp_path / f"{r}_200_0.json") for r in ("shift", "plain"))
+    shift, plain = (result(tmp_path / f"{r}_400_0.json") for r in ("shift", "plain"))
     low, high = shift["before"]["bounds"]
     assert low < shift["before"]["first_over_last"] < high
     assert shift["before"]["first_over_last"] == pytest.approx(np.exp(-3), rel=0.3)
-    assert plain["before"]["first_over_last"] > 1000 or (
-        plain["before"]["first_over_last"] < 1e-3
-    )
+    ratio = plain["before"]["first_over_last"]
+    assert ratio < 1e-6
