@@ -154,6 +154,16 @@ def test_what_is_said_of_adding():
         assert of[name]["units"] == of["ROAF"]["units"]
 
 
+def test_what_is_said_of_copying():
+    (rows,) = results("roaf_copy.json")
+    of = {row["network"]: row for row in rows}
+    assert {row["length"] for row in rows} == {10_000}
+    assert of["ROAF"]["loss"] < of["ROAF"]["memoryless"] / 40
+    for name in ("LSTM", "SimpleRNN"):
+        assert of[name]["loss"] > 0.9 * of[name]["memoryless"]
+        assert of[name]["units"] == of["ROAF"]["units"]
+
+
 def test_the_table_of_folded_networks():
     for path in (ROOT / "benchmarks" / "results").glob("fold_*.json"):
         found = json.loads(path.read_text())["result"]

@@ -31,6 +31,8 @@ class Task(NamedTuple):
         roaf: of the length; further arguments of `roaf_rnn`.
         return_sequences: whether each step has a target.
         padding: steps of a sequence beyond its length.
+        baseline_jit: whether the layers of Keras are compiled by XLA: with it they copy
+            all outputs in each step, where they return them.
     """
 
     script: str
@@ -47,6 +49,7 @@ class Task(NamedTuple):
     roaf: Callable
     return_sequences: bool = False
     padding: int = 0
+    baseline_jit: bool = True
 
 
 def main(task, doc):
@@ -110,9 +113,12 @@ def trained(task, name, args):
     """The row of a network: its curve, and its loss on sequences not seen before."""
     keras.utils.set_random_seed(args.seed)
     model = network(task, name, args)
-    rate = args.learning_rate if name == ROAF else args.baseline_rate
+    is_ours = name == ROAF
+    rate = args.learning_rate if is_ours else args.baseline_rate
     model.compile(
-        keras.optimizers.Adam(rate, clipnorm=1.0), task.loss, jit_compile=True
+        keras.optimizers.Adam(rate, clipnorm=1.0),
+        task.loss,
+        jit_compile=is_ours or task.baseline_jit,
     )
     budget = Budget(rate, args.steps, 60 * args.minutes)
     data, fresh = (

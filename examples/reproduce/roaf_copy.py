@@ -53,6 +53,7 @@ TASK = _recurrent.Task(
     roaf=roaf,
     return_sequences=True,
     padding=20,
+    baseline_jit=keras.backend.backend() == "jax",
 )
 
 if __name__ == "__main__":
