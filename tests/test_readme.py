@@ -159,9 +159,8 @@ def test_what_is_said_of_copying():
     of = {row["network"]: row for row in rows}
     assert {row["length"] for row in rows} == {10_000}
     assert of["ROAF"]["loss"] < of["ROAF"]["memoryless"] / 40
-    for name in ("LSTM", "SimpleRNN"):
-        assert of[name]["loss"] > 0.9 * of[name]["memoryless"]
-        assert of[name]["units"] == of["ROAF"]["units"]
+    for row in rows[1:]:
+        assert row["loss"] > row["memoryless"] and row["units"] == rows[0]["units"]
 
 
 def test_the_table_of_folded_networks():
