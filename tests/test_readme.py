@@ -161,6 +161,9 @@ def test_what_is_said_of_copying():
     assert of["ROAF"]["loss"] < of["ROAF"]["memoryless"] / 40
     for row in rows[1:]:
         assert row["loss"] > row["memoryless"] and row["units"] == rows[0]["units"]
+        share = 10 / 10_020  # of the symbols
+        blind = share * np.log(8 / share) - (1 - share) * np.log(1 - share)
+        assert row["loss"] == pytest.approx(blind, rel=0.1)
 
 
 def test_the_table_of_folded_networks():
