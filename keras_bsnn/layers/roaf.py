@@ -18,7 +18,7 @@ class ROAF(keras.layers.RNN):
     """A recurrent layer of `ROAFCell`, used like `keras.layers.SimpleRNN`.
 
     Inputs are projected in one product for the whole sequence, and the gradient of the
-    recurrent kernel is one product over all steps and samples.
+    recurrent kernel is found in products over many steps and all samples.
 
     Args:
         units, alpha, and any other argument of `ROAFCell`.
@@ -88,7 +88,7 @@ class ROAF(keras.layers.RNN):
         masks = [] if mask is None else keras.tree.flatten(mask)
         last, others = self._loop(
             _backend.at_least_float32(state),
-            self._in_time(self.cell.drive(sequences)),
+            self.cell.drive(self._in_time(sequences)),
             [ops.expand_dims(self._in_time(mask), -1) for mask in masks],
             keep=training is not False,
         )

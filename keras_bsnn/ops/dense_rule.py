@@ -21,7 +21,7 @@ class DenseRule(Rule):
             of the orthogonal matrices, see `orthogonal.tangent_gradient`.
     """
 
-    batched = True
+    chunk = 64
 
     def __init__(self, activation, use_bias, dtype, tangent=False):
         super().__init__(function=None)
@@ -43,7 +43,7 @@ class DenseRule(Rule):
         x = ops.matmul(x, kernel)
         return ops.add(x, bias[0]) if self.use_bias else x
 
-    def prepare(self, carries, following, weights, constants, start):
+    def prepare(self, carries, following, kept, weights, constants, start):
         is_first = ops.reshape(
             ops.equal(start + ops.arange(carries.shape[0]), 0),
             (-1, *[1] * (len(carries.shape) - 1)),

@@ -13,8 +13,6 @@ from keras import ops
 
 from keras_bsnn.ops import _backend
 
-CHUNK = 64
-
 
 class Rule:
     """What one layer does to the carry, and its vector-Jacobian product.
@@ -31,12 +29,12 @@ class Rule:
         differentiable: number of those, counted from the first, that have a gradient.
 
     Attributes:
-        batched: whether `gradients` does work that is better done for many layers at
-            once.
+        chunk: number of layers, at most, whose `gradients` are worth finding at once;
+            `None` for all of them.
         constants: of a block's own rule, the number of constants that it takes.
     """
 
-    batched = False
+    chunk = None
     constants = 0
 
     def __init__(self, function, dtypes=(), differentiable=0):
@@ -56,12 +54,21 @@ class Rule:
         """The next carry, and the tensors that this layer gives besides."""
         return self.function(carry, weights, constants)
 
-    def prepare(self, carries, following, weights, constants, start):
+    def step_and_keep(self, carry, weights, constants, index):
+        """`step`, and a tuple of tensors that are kept for `prepare`."""
+        return *self.step(carry, weights, constants, index), ()
+
+    def kept_dtypes(self, carry):
+        """Of these tensors."""
+        return []
+
+    def prepare(self, carries, following, kept, weights, constants, start):
         """What `pull` needs of the layers from `start` on, at once, in a tuple.
 
         Args:
             carries: of shape `(layers, ...)`, what enters each.
             following: the carry that leaves the last of them.
+            kept: what `step_and_keep` kept of each, with that leading axis.
             weights, constants: of these layers, then those that all share.
             start: index of the first.
         """
@@ -192,17 +199,16 @@ def _loop(rule, carry, tensors, depth, keep):
 
     def forward(carry, *flat):
         tensors_ = tensors.like(flat)
-        last, carries, outputs = _forward(rule, carry, tensors_, depth, keep)
-        kept = (carries, last) if keep else (carry,)
-        return (last, *outputs), (kept, flat)
+        last, kept, outputs = _forward(rule, carry, tensors_, depth, keep)
+        return (last, *outputs), ((last, kept) if keep else (carry,), flat)
 
     def backward(residuals, gradients):
-        kept, flat = residuals
+        states, flat = residuals
         tensors_ = tensors.like(flat)
         if not keep:
-            last, carries, _ = _forward(rule, *kept, tensors_, depth, keep=True)
-            kept = carries, last
-        gradient, found = _backward(rule, *kept, tensors_, depth, gradients)
+            last, kept, _ = _forward(rule, *states, tensors_, depth, keep=True)
+            states = last, kept
+        gradient, found = _backward(rule, *states, tensors_, depth, gradients)
         return gradient, *found, *[None] * (len(flat) - len(found))
 
     looped = _backend.with_gradient(function, forward, backward)
@@ -211,18 +217,29 @@ def _loop(rule, carry, tensors, depth, keep):
 
 
 def _forward(rule, carry, tensors, depth, keep):
+    """The last carry; if `keep`, what enters each layer and what the rule keeps."""
+
     def step(index, carry):
-        following, outputs = rule.step(carry, *tensors.of_layer(index), index)
-        return following, (*outputs, carry) if keep else tuple(outputs)
+        return rule.step(carry, *tensors.of_layer(index), index)
 
-    dtypes = [*rule.dtypes, carry.dtype] if keep else rule.dtypes
-    last, outputs = _backend.loop(step, carry, depth, dtypes)
-    return last, outputs.pop() if keep else None, outputs
+    def step_and_keep(index, carry):
+        of_layer = tensors.of_layer(index)
+        following, outputs, kept = rule.step_and_keep(carry, *of_layer, index)
+        return following, (*outputs, carry, *kept)
+
+    dtypes = list(rule.dtypes)
+    if not keep:
+        last, outputs = _backend.loop(step, carry, depth, dtypes)
+        return last, (), outputs
+    dtypes += [carry.dtype, *rule.kept_dtypes(carry)]
+    last, outputs = _backend.loop(step_and_keep, carry, depth, dtypes)
+    count = len(rule.dtypes)
+    return last, tuple(outputs[count:]), outputs[:count]
 
 
-def _backward(rule, carries, last, tensors, depth, gradients):
+def _backward(rule, last, kept, tensors, depth, gradients):
     """The gradient of the first carry, and those of weights and shared weights."""
-    size = _chunk(depth) if rule.batched else depth
+    size = _chunk(depth, rule.chunk)
     pieces = functools.partial(_split, size=size) if size is not depth else _whole
     gradient, *of_outputs = gradients[: 1 + rule.differentiable]
     count = len(tensors.weights)
@@ -232,10 +249,11 @@ def _backward(rule, carries, last, tensors, depth, gradients):
         gradient, following, *sums = state
         start = j * size
         weights, constants = ([pieces(x)[j] for x in group] for group in tensors[:2])
-        entering = pieces(carries)[j]
+        entering, *kept_ = (pieces(x)[j] for x in kept)
         prepared = rule.prepare(
             entering,
             following,
+            kept_,
             [*weights, *tensors.shared],
             [*constants, *tensors.fixed],
             start,
@@ -265,11 +283,11 @@ def _backward(rule, carries, last, tensors, depth, gradients):
     return gradient, [*map(_merge, found), *sums]
 
 
-def _chunk(depth):
-    """The largest divisor of `depth` that is at most `CHUNK`."""
-    if depth <= CHUNK:
+def _chunk(depth, limit):
+    """The largest divisor of `depth` up to a limit, if there is one and it is known."""
+    if limit is None or not isinstance(depth, int) or depth <= limit:
         return depth
-    return max(size for size in range(1, CHUNK + 1) if depth % size == 0)
+    return max(size for size in range(1, limit + 1) if depth % size == 0)
 
 
 def _split(x, size):

@@ -23,7 +23,7 @@ class LayerRule(Rule):
         constants: number of these constants.
     """
 
-    batched = True
+    chunk = 64
 
     def __init__(self, filter, activation, alpha, beta, dtype, made=(), constants=0):
         super().__init__(function=None)
@@ -40,9 +40,11 @@ class LayerRule(Rule):
 
     def step(self, carry, weights, constants, index):
         bent = self.activation(self._arguments(carry, weights))
-        bent = self.beta * ops.cast(bent, carry.dtype)
+        return self._next(carry, bent, constants)
+
+    def _next(self, carry, bent, constants):
         straight = self.filter.apply(carry, *constants, *self.made)
-        return self.alpha * straight + bent, ()
+        return self.alpha * straight + self.beta * ops.cast(bent, carry.dtype), ()
 
     def _arguments(self, carry, weights):
         """Of the activation; with a leading axis of the layers where inputs have it."""
@@ -50,15 +52,16 @@ class LayerRule(Rule):
         x = ops.matmul(ops.cast(carry, self.dtype), kernel)
         return ops.add(x, ops.expand_dims(bias[0], -2)) if bias else x
 
-    def prepare(self, carries, following, weights, constants, start):
-        shape = ops.shape(carries)
-        x = _flat(carries)
-        (outputs,), pull = _backend.vjp(
-            lambda x: (self.activation(x),), self._arguments(x, weights)
-        )
-        (slopes,) = pull((ops.ones_like(outputs),))
-        slopes = self.beta * ops.cast(slopes, carries.dtype)
-        return carries, ops.reshape(slopes, shape)
+    def prepare(self, carries, following, kept, weights, constants, start):
+        arguments = self._arguments(_flat(carries), weights)
+        _, slopes = self._bend(arguments, carries.dtype)
+        return carries, ops.reshape(slopes, ops.shape(carries))
+
+    def _bend(self, x, dtype):
+        """The activation, and `beta` times its slope in a dtype."""
+        (bent,), pull = _backend.vjp(lambda x: (self.activation(x),), x)
+        (slopes,) = pull((ops.ones_like(bent),))
+        return bent, self.beta * ops.cast(slopes, dtype)
 
     def pull(self, gradient, prepared, weights, constants, gradients, index):
         _, slopes = prepared
@@ -86,11 +89,11 @@ class StepRule(LayerRule):
 
     Args:
         is_masked: whether there is a mask, of shape `(batch, 1)` in each step.
-        return_sequence: whether to give the state after each step.
+        dtypes: that of the state, if it is to be given after each step.
         others: as of `LayerRule`.
     """
 
-    batched = False  # all steps at once: the kernel is the same
+    chunk = 16  # whose states are still in the cache
 
     def __init__(self, *others, dtypes=(), is_masked=False):
         super().__init__(*others)
@@ -100,25 +103,31 @@ class StepRule(LayerRule):
 
     def _arguments(self, carry, weights):
         drive, kernel = (ops.cast(w, self.dtype) for w in weights)
-        rows = ops.reshape(ops.cast(carry, self.dtype), (-1, carry.shape[-1]))
-        return drive + ops.reshape(ops.matmul(rows, kernel), ops.shape(drive))
+        return drive + ops.matmul(ops.cast(carry, self.dtype), kernel)
 
     def _split(self, constants):
         return (constants[0], constants[1:]) if self.is_masked else (None, constants)
 
-    def step(self, carry, weights, constants, index):
+    def _next(self, carry, bent, constants):
         mask, filter_ = self._split(constants)
-        following, _ = super().step(carry, weights, filter_, index)
+        following, _ = super()._next(carry, bent, filter_)
         if self.is_masked:
             following = ops.where(mask, following, carry)
         return following, (following,) * self.differentiable
 
-    def prepare(self, carries, following, weights, constants, start):
-        _, slopes = super().prepare(carries, following, weights, constants, start)
-        mask, _ = self._split(constants)
+    def step_and_keep(self, carry, weights, constants, index):
+        """Keeps the slopes: that is faster than to find them again."""
+        arguments = self._arguments(carry, weights)
+        bent, slopes = self._bend(arguments, carry.dtype)
         if self.is_masked:
-            slopes = ops.where(mask, slopes, ops.zeros_like(slopes))
-        return carries, slopes
+            slopes = ops.where(constants[0], slopes, ops.zeros_like(slopes))
+        return *self._next(carry, bent, constants), (slopes,)
+
+    def kept_dtypes(self, carry):
+        return [carry.dtype]
+
+    def prepare(self, carries, following, kept, weights, constants, start):
+        return carries, *kept
 
     def pull(self, gradient, prepared, weights, constants, gradients, index):
         mask, filter_ = self._split(constants)
@@ -129,7 +138,7 @@ class StepRule(LayerRule):
         return ops.where(mask, before, gradient) if self.is_masked else before, pulled
 
     def gradients(self, prepared, pulled, weights, shared):
-        """One product for the kernel, over all steps and samples."""
+        """One product for the kernel, over several steps and all samples."""
         inputs, bent = (
             ops.reshape(ops.cast(x, self.dtype), (-1, x.shape[-1]))
             for x in (prepared[0], *pulled)
