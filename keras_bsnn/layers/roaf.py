@@ -17,8 +17,9 @@ OF_CELL = [*inspect.signature(ROAFCell).parameters][:-1]  # without **kwargs
 class ROAF(keras.layers.RNN):
     """A recurrent layer of `ROAFCell`, used like `keras.layers.SimpleRNN`.
 
-    Inputs are projected in one product for the whole sequence, and the gradient of the
-    recurrent kernel is found in products over many steps and all samples.
+    Its loop over time has a backward pass of its own, which keeps two tensors a step,
+    the state and the slope of the activation, and takes all products while they are in
+    the cache.
 
     Args:
         units, alpha, and any other argument of `ROAFCell`.
@@ -88,7 +89,7 @@ class ROAF(keras.layers.RNN):
         masks = [] if mask is None else keras.tree.flatten(mask)
         last, others = self._loop(
             _backend.at_least_float32(state),
-            self.cell.drive(self._in_time(sequences)),
+            self._in_time(sequences),
             [ops.expand_dims(self._in_time(mask), -1) for mask in masks],
             keep=training is not False,
         )
@@ -100,18 +101,18 @@ class ROAF(keras.layers.RNN):
         x = ops.swapaxes(x, 0, 1)
         return ops.flip(x, axis=0) if self.go_backwards else x
 
-    def _loop(self, state, drive, masks, keep):
+    def _loop(self, state, inputs, masks, keep):
         rule = self.cell.rule(
             dtypes=[state.dtype] * self.return_sequences, is_masked=bool(masks)
         )
         tensors = depth_loop.Tensors(
-            weights=(drive,),
+            weights=(inputs,),
             constants=tuple(masks),
-            shared=(_backend.read(self.cell.recurrent_kernel),),
+            shared=tuple(map(_backend.read, self.cell.own_weights())),
             fixed=tuple(map(_backend.read, self.cell.filter_parameters)),
         )
-        steps = ops.shape(drive)[0]
-        _check_checkpoints(self.checkpoint_every, drive.shape[0])
+        steps = ops.shape(inputs)[0]
+        _check_checkpoints(self.checkpoint_every, inputs.shape[0])
         return depth_loop.run(rule, state, tensors, steps, self.checkpoint_every, keep)
 
     def get_config(self):

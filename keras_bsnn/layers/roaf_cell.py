@@ -104,15 +104,15 @@ class ROAFCell(keras.layers.Layer):
             constraint=getattr(self, f"{role}_constraint"),
         )
 
-    def drive(self, inputs):
-        """What the inputs add to the argument of the activation, at any shape."""
-        x = ops.matmul(inputs, self.kernel)
-        return ops.add(x, self.bias) if self.use_bias else x
+    def own_weights(self):
+        """Kernels and bias, in the order in which `rule` takes them."""
+        bias = [self.bias] if self.use_bias else []
+        return [self.kernel, self.recurrent_kernel, *bias]
 
     def call(self, inputs, states):
         (state,) = states if isinstance(states, (list, tuple)) else [states]
         rule = self.rule()
-        weights = [self.drive(inputs), self.recurrent_kernel]
+        weights = [inputs, *self.own_weights()]
         x, _ = rule.step(rule.enter(state), weights, self.filter_parameters, index=0)
         x = ops.cast(x, state.dtype)
         return x, [x] if isinstance(states, (list, tuple)) else x

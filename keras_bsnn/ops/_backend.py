@@ -93,6 +93,9 @@ def loop(step, carry, count, dtypes, reverse=False):
     Returns:
         The last carry, and a list of the outputs, stacked along a first axis by `i`.
     """
+    if isinstance(count, int) and count == 1:
+        carry, outputs = step(0, carry)
+        return carry, [x[None] for x in outputs]
     if keras.backend.backend() == "jax":
         import jax
 

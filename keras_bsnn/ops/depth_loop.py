@@ -284,14 +284,14 @@ def _backward(rule, last, kept, tensors, depth, gradients):
 
 
 def _chunk(depth, limit):
-    """The largest divisor of `depth` up to a limit, if there is one and it is known."""
-    if limit is None or not isinstance(depth, int) or depth <= limit:
-        return depth
-    return max(size for size in range(1, limit + 1) if depth % size == 0)
+    """The largest divisor of `depth` up to a limit; if that is 1, of any tensor."""
+    if limit in (None, 1):
+        return limit or depth
+    return max(size for size in range(1, min(limit, depth) + 1) if depth % size == 0)
 
 
 def _split(x, size):
-    return ops.reshape(x, (x.shape[0] // size, size, *ops.shape(x)[1:]))
+    return ops.reshape(x, (ops.shape(x)[0] // size, size, *ops.shape(x)[1:]))
 
 
 def _whole(x):
@@ -300,4 +300,4 @@ def _whole(x):
 
 
 def _merge(x):
-    return ops.reshape(x, (x.shape[0] * x.shape[1], *ops.shape(x)[2:]))
+    return ops.reshape(x, (ops.shape(x)[0] * x.shape[1], *ops.shape(x)[2:]))

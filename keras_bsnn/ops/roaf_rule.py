@@ -81,11 +81,14 @@ class LayerRule(Rule):
 
 
 class StepRule(LayerRule):
-    """`alpha filter(h) + beta activation(h @ kernel + drive)`, step after step in time.
+    """`alpha filter(h) + beta activation(x @ kernel + h @ recurrent + bias)`, in time.
 
-    Weights are the drive of each step, then the kernel that all share; constants are
-    the mask of each step, if there is one, then the filter. Where the mask is false,
-    `h` stays as it is.
+    Weights are the inputs `x` of each step, then the kernels and the bias, which all
+    steps share; constants are the mask of each step, if there is one, then the filter.
+    Where the mask is false, `h` stays as it is.
+
+    Slopes are kept, and kernel gradients summed step by step, while the tensors are in
+    the cache: to do either for the whole sequence at once takes longer.
 
     Args:
         is_masked: whether there is a mask, of shape `(batch, 1)` in each step.
@@ -93,7 +96,7 @@ class StepRule(LayerRule):
         others: as of `LayerRule`.
     """
 
-    chunk = 16  # whose states are still in the cache
+    chunk = 1
 
     def __init__(self, *others, dtypes=(), is_masked=False):
         super().__init__(*others)
@@ -102,8 +105,10 @@ class StepRule(LayerRule):
         self.is_masked = is_masked
 
     def _arguments(self, carry, weights):
-        drive, kernel = (ops.cast(w, self.dtype) for w in weights)
-        return drive + ops.matmul(ops.cast(carry, self.dtype), kernel)
+        carry, x, kernel, recurrent, *bias = (
+            ops.cast(w, self.dtype) for w in (carry, *weights)
+        )
+        return sum(bias, ops.matmul(carry, recurrent) + ops.matmul(x, kernel))
 
     def _split(self, constants):
         return (constants[0], constants[1:]) if self.is_masked else (None, constants)
@@ -116,7 +121,6 @@ class StepRule(LayerRule):
         return following, (following,) * self.differentiable
 
     def step_and_keep(self, carry, weights, constants, index):
-        """Keeps the slopes: that is faster than to find them again."""
         arguments = self._arguments(carry, weights)
         bent, slopes = self._bend(arguments, carry.dtype)
         if self.is_masked:
@@ -133,19 +137,25 @@ class StepRule(LayerRule):
         mask, filter_ = self._split(constants)
         gradient = sum(gradients, gradient)
         before, pulled = super().pull(
-            gradient, prepared, weights[1:], filter_, (), index
+            gradient, prepared, weights[2:], filter_, (), index
         )
         return ops.where(mask, before, gradient) if self.is_masked else before, pulled
 
     def gradients(self, prepared, pulled, weights, shared):
-        """One product for the kernel, over several steps and all samples."""
-        inputs, bent = (
+        states, x, bent = (
             ops.reshape(ops.cast(x, self.dtype), (-1, x.shape[-1]))
-            for x in (prepared[0], *pulled)
+            for x in (prepared[0], weights[0], pulled[0])
         )
-        of_kernel = ops.matmul(ops.transpose(inputs), bent)
-        (drive,), (kernel,) = weights, shared
-        return ops.cast(pulled[0], drive.dtype), ops.cast(of_kernel, kernel.dtype)
+        kernel = ops.cast(shared[0], self.dtype)
+        of_inputs = ops.matmul(bent, ops.transpose(kernel))
+        found = [
+            ops.reshape(of_inputs, ops.shape(weights[0])),
+            ops.matmul(ops.transpose(x), bent),
+            ops.matmul(ops.transpose(states), bent),
+            ops.sum(bent, axis=0),
+        ]
+        of = zip(found, (*weights, *shared), strict=False)
+        return tuple(ops.cast(x, w.dtype) for x, w in of)
 
 
 def _flat(x):
