@@ -166,6 +166,19 @@ def test_what_is_said_of_copying():
         assert row["loss"] == pytest.approx(blind, rel=0.1)
 
 
+def test_what_is_said_of_recurrent_layers():
+    path = ROOT / "benchmarks" / "results" / "recurrent.json"
+    rows = json.loads(path.read_text())["result"]
+    for steps in (784, 10_000):
+        of = {r["contender"]: r["step_seconds"] for r in rows if r["depth"] == steps}
+        for backend in ("TensorFlow XLA", "JAX"):
+            haar, shift = of[f"ROAF, {backend}"], of[f"ROAF, shift, {backend}"]
+            assert shift < haar < 0.8 * of["jax.lax.scan by hand"]
+            assert haar < 0.5 * of[f"keras LSTM, {backend}"]
+            assert shift < of[f"keras SimpleRNN, {backend}"]
+            assert haar < 1.07 * of[f"keras SimpleRNN, {backend}"]
+
+
 def test_the_table_of_folded_networks():
     for path in (ROOT / "benchmarks" / "results").glob("fold_*.json"):
         found = json.loads(path.read_text())["result"]
