@@ -142,6 +142,25 @@ def test_what_is_said_of_a_million_layers():
         assert part in words
 
 
+def test_what_is_said_of_fifty_thousand_layers():
+    rows = {found["row"]: found for found in results("roaf_mlp/*.json")}
+    assert {row["depth"] for row in rows.values()} == {50_000}
+    haar, identity, plain = (rows[name] for name in ("haar", "identity", "plain"))
+    accuracies = [point["accuracy"] for point in haar["curve"]]
+    assert accuracies[-1] > 0.975 and max(accuracies[:4]) > 0.97
+    assert sum(point["seconds"] for point in haar["curve"]) < 3600
+    assert plain["curve"][-1]["accuracy"] < 0.12
+    epochs = len(identity["curve"])
+    behind = accuracies[epochs - 1] - identity["curve"][-1]["accuracy"]
+    assert epochs == 2 and 0 < behind < 0.005
+    for row in (haar, identity):
+        for when in ("before", "after"):
+            low, high = map(float, row[when]["bounds"])
+            assert low < row[when]["first_over_last"] < high
+    assert 1 / haar["before"]["first_over_last"] == pytest.approx(20, abs=1)
+    assert 1 / haar["after"]["first_over_last"] == pytest.approx(9, abs=1)
+
+
 def test_what_is_said_of_adding():
     (rows,) = results("roaf_adding.json")
     of = {row["network"]: row for row in rows}
