@@ -14,6 +14,7 @@ datasets = [
     "scikit-learn>=1.9",
 ]
 plots = ["matplotlib>=3.11"]
+tensorboard = ["tensorboard>=2.20"]
 jax = ["jax>=0.10.2"]
 
 setup(
@@ -29,12 +30,14 @@ setup(
     extras_require={
         "datasets": datasets,
         "plots": plots,
+        "tensorboard": tensorboard,
         "jax": jax,
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "peers": ["torch>=2.13", "geotorch>=0.4", "pogo-torch>=1.0"],  # of benchmarks
         "test": [
             *datasets,
             *plots,
+            *tensorboard,
             "pytest>=9.0",
             "pytest-xdist>=3.8",
             "hypothesis>=6.150",

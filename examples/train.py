@@ -171,7 +171,7 @@ def measure(networks, data):
             for label, network in networks.items()
         },
         "norms": {
-            label: diagnostics.signal_norms(network, *batch)
+            label: diagnostics.signal_report(network, *batch, training=False).trained()
             for label, network in networks.items()
         },
         "orthogonality_error": orthogonality_error(networks["ours"]),
@@ -316,7 +316,7 @@ def spread(values):
 def summary(result):
     """The result as it goes into a file: norms by their spread."""
     norms = {
-        label: {"forward": spread(n.forward), "gradient": spread(n.gradient)}
+        label: {"forward": spread(n.root_mean_square), "gradient": spread(n.gradient)}
         for label, n in result["norms"].items()
     }
     return {**result, "norms": norms}
@@ -339,9 +339,10 @@ def show(result, args):
     for split in SPLITS:
         accuracies = (a[split] for a in result["accuracy"].values())
         table.add_row(f"{split} accuracy", *(f"{a:.4f}" for a in accuracies))
+    norms = summary(result)["norms"].values()
     for kind in ("forward", "gradient"):
         for which in ("min", "median", "max"):
-            spreads = (spread(getattr(n, kind)) for n in result["norms"].values())
+            spreads = (n[kind] for n in norms)
             table.add_row(
                 f"{kind} norm, {which}", *(f"{s[which]:.3g}" for s in spreads)
             )

@@ -16,7 +16,8 @@ def signals(norms, path, xlabel="layer"):
     """Draws forward and gradient norms against depth, a curve for each model.
 
     Args:
-        norms: dict from a label to a `SignalNorms`.
+        norms: dict from a label to a report of `diagnostics.signal_report`, or to an
+            object with its arrays `root_mean_square` and `gradient`.
         path: of the image file to write.
         xlabel: what the curves are drawn against.
     """
@@ -26,7 +27,7 @@ def signals(norms, path, xlabel="layer"):
     panels = figure.subplots(2, 1, sharex=True)
     titles = ("signal: root mean square", "gradient of the loss: norm")
     for panel, title, field in zip(
-        panels, titles, ("forward", "gradient"), strict=True
+        panels, titles, ("root_mean_square", "gradient"), strict=True
     ):
         for color, (label, curve) in zip(COLORS, norms.items(), strict=False):
             values = getattr(curve, field)

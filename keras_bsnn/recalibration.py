@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_bsnn import _calls
 from keras_bsnn._public import public
 from keras_bsnn.layers import BatchNormDense, DepthStack
 from keras_bsnn.ops import _backend
@@ -174,24 +175,16 @@ def _entering(layer, model, data):
 def _recorded(layers):
     """Yields a list that gets, for each call of one of `layers`, it and its inputs."""
     calls = []
-    for layer in layers:
-        layer.call = _recorder(layer, calls)
-    try:
+
+    def recorder(layer, call):
+        def recorded(inputs, *args, **kwargs):
+            calls.append((layer, keras.ops.convert_to_numpy(inputs)))
+            return call(inputs, *args, **kwargs)
+
+        return recorded
+
+    with _calls.replaced(layers, recorder):
         yield calls
-    finally:
-        for layer in layers:
-            del layer.call
-
-
-def _recorder(layer, calls):
-    call = layer.call
-
-    @functools.wraps(call)
-    def recorder(inputs, *args, **kwargs):
-        calls.append((layer, keras.ops.convert_to_numpy(inputs)))
-        return call(inputs, *args, **kwargs)
-
-    return recorder
 
 
 class _Moments:

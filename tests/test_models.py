@@ -148,8 +148,8 @@ def test_the_gradient_is_tangent_or_not(stacked):
 def test_the_stack_starts_from_normalized_features(scale):
     x, y = data()
     model = compiled(models.bsnn_mlp(20, 64, "relu", input_shape=(20,), seed=0))
-    norms = diagnostics.signal_norms(model, scale * x, y)
-    assert np.abs(norms.forward[1:-1] - 1).max() < 0.2
+    norms = diagnostics.signal_report(model, scale * x, y, training=False).trained()
+    assert np.abs(norms.root_mean_square[1:-1] - 1).max() < 0.2
     expected = model.predict(x, verbose=0)
     found = model.predict(scale * x, verbose=0)
     np.testing.assert_allclose(found, expected, atol=1e-3)
@@ -167,8 +167,8 @@ def test_norms_stay_in_place_while_it_is_trained():
     first = next(layer for layer in model.layers if layer.weights)
     columns = np.linalg.norm(keras.ops.convert_to_numpy(first.kernel), axis=0)
     np.testing.assert_allclose(columns, 0.5, atol=1e-4)
-    norms = diagnostics.signal_norms(model, x, y)
-    for curve in (norms.forward[1:-1], norms.gradient[1:-1]):
+    norms = diagnostics.signal_report(model, x, y, training=False).trained()
+    for curve in (norms.root_mean_square[1:-1], norms.gradient[1:-1]):
         assert max(curve) < 3 * min(curve)
 
 
@@ -222,7 +222,7 @@ class TestSyntheticExperiment:
         error = np.random.default_rng(seed).normal(size=(self.samples, self.width))
         model.compile(loss=lambda y, h: keras.ops.sum(y * h, axis=-1))
         x = np.random.default_rng(seed + 1).normal(size=error.shape)
-        return diagnostics.signal_norms(
+        return diagnostics.signal_report(
             model, x.astype("float32"), error.astype("float32")
         )
 
@@ -247,7 +247,7 @@ class TestSyntheticExperiment:
     def test_norms_stay_within_the_derived_factor(self, name, seed):
         phi = GaussianPoincare(name)
         norms, (forward, backward) = self.norms(phi, seed), self.bounds(phi)
-        assert np.abs(norms.forward**2 - 1).max() < forward
+        assert np.abs(norms.root_mean_square**2 - 1).max() < forward
         ratio = np.log(norms.gradient / norms.gradient[-1])
         assert np.abs(ratio).max() < backward
 
@@ -255,8 +255,8 @@ class TestSyntheticExperiment:
     def test_the_plain_function_does_not(self, name):
         forward, _ = self.bounds(GaussianPoincare(name))
         plain = self.norms(name, seed=0)
-        assert np.abs(plain.forward**2 - 1).max() > forward
-        assert plain.forward[-1] < 0.1
+        assert np.abs(plain.root_mean_square**2 - 1).max() > forward
+        assert plain.root_mean_square[-1] < 0.1
 
 
 @pytest.mark.parametrize("activation", [None, "tanh", "sin", "relu", "gp_gelu"])

@@ -153,13 +153,13 @@ def evaluate(model, data):
 
 
 def signal_norms(model, dataset, seed):
-    """Of each layer, on a batch of training data."""
+    """Of each layer with weights, on a batch of training data, in evaluation."""
     batch = next(iter(datasets.load(dataset, "train", 128, seed=seed)))
-    return diagnostics.signal_norms(model, *batch)
+    return diagnostics.signal_report(model, *batch, training=False).trained()
 
 
 def signal_spread(norms):
     """Largest over smallest norm of all layers but the logits."""
-    curves = {"forward": norms.forward[:-1], "gradient": norms.gradient[:-1]}
+    curves = {"forward": norms.root_mean_square[:-1], "gradient": norms.gradient[:-1]}
     with np.errstate(divide="ignore", invalid="ignore"):
         return {name: significant(max(c) / min(c)) for name, c in curves.items()}

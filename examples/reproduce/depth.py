@@ -8,13 +8,14 @@ training.
 """
 
 import json
+import types
 from pathlib import Path
 
 import _bsnn
 import _script
 import numpy as np
 
-from keras_bsnn import diagnostics, plots
+from keras_bsnn import plots
 
 POINTS = 100  # of a curve that is drawn
 HEADS = (
@@ -69,7 +70,7 @@ def train(args, depth, path):
 
 def thinned(measured):
     """Positions in the network from 0 to 1, and the norms there, without the logits."""
-    curves = np.stack([measured.forward[:-1], measured.gradient[:-1]])
+    curves = np.stack([measured.root_mean_square[:-1], measured.gradient[:-1]])
     last = curves.shape[1] - 1
     points = np.unique(np.linspace(0, last, POINTS).round().astype(int))
     forward, gradient = curves[:, points].tolist()
@@ -84,10 +85,10 @@ def norms(row):
     """As `plots.signals` takes them, at 0 to 100 % of the depth."""
     layers = row["norms"]["layer"]
     share = np.linspace(0, layers[-1], POINTS + 1)
-    return diagnostics.SignalNorms(
-        share,
-        *(np.interp(share, layers, row["norms"][k]) for k in ("forward", "gradient")),
+    forward, gradient = (
+        np.interp(share, layers, row["norms"][k]) for k in ("forward", "gradient")
     )
+    return types.SimpleNamespace(root_mean_square=forward, gradient=gradient)
 
 
 def label(depth, row):

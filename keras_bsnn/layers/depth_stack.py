@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_bsnn._public import public
-from keras_bsnn.layers import _per_layer
+from keras_bsnn.layers import _per_layer, _saturation
 from keras_bsnn.ops import _backend, depth_loop
 
 TEMPLATES = weakref.WeakSet()
@@ -138,7 +138,7 @@ class DepthStack(keras.layers.Layer):
             depth_loop.Tensors((*probes, *weights), tuple(constants)),
             self.depth,
             self.checkpoint_every,
-            keep=training is not False,
+            keep=training is not False or bool(probes),
         )
 
     def _rule(self, function, effects):
@@ -162,14 +162,18 @@ class DepthStack(keras.layers.Layer):
         return depth_loop.Rule(layer, dtypes, len(float_outputs))
 
     def _probed_rule(self, function):
-        """Adds the first weight to the output, and gives every output."""
+        """Adds the first weight to the output, and gives what `every_output` does."""
 
         def layer(carry, weights, constants):
             probe, *weights = weights
-            y = function(carry, weights, constants)[0] + probe
-            return y, (y,)
+            (y, *_), share = _saturation.observed_call(
+                self.block, function, carry, weights, constants
+            )
+            y = y + probe
+            return y, (y, share)
 
-        return depth_loop.Rule(layer, [self.compute_dtype], differentiable=1)
+        dtypes = [self.compute_dtype, "float32"]
+        return depth_loop.Rule(layer, dtypes, differentiable=1)
 
     def _with_effects(self, effects, x, others):
         others = list(others)
@@ -182,19 +186,21 @@ class DepthStack(keras.layers.Layer):
             constants[i].assign(value)
         return ops.cast(x, self.compute_dtype)
 
-    def every_output(self, inputs, probes):
-        """The output of each layer in evaluation, for diagnostics.
+    def every_output(self, inputs, probes, training=False, mask=None):
+        """The output of each layer, for diagnostics.
 
         Args:
-            inputs: as of the layer.
+            inputs, training, mask: as of the layer.
             probes: tensor of shape `(depth, batch, ...)`, added to these outputs: the
                 gradient with respect to it is that of the outputs.
 
         Returns:
-            Tensor of shape `(depth, batch, ...)`.
+            Tensor of shape `(depth, batch, ...)`, and the share of units in each layer
+            whose activation has a slope of nearly zero, `(depth,)`.
         """
+        masks = [] if mask is None else [mask]
         probes = [ops.cast(probes, self.compute_dtype)]
-        return self._run(inputs, [], training=False, probes=probes)[1][0]
+        return self._run(inputs, masks, training, probes)[1]
 
     def layer_at(self, index):
         """A standalone copy of one layer, with its weights.

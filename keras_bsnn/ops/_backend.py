@@ -252,15 +252,47 @@ def abstract(function, *specifications):
         function(*(keras.ops.zeros(s.shape, s.dtype) for s in specifications))
 
 
-def gradients(function, arguments):
-    """Gradients of a scalar `function(arguments)` with respect to each argument.
+def gradients_and_more(function, arguments):
+    """A scalar, and its gradients with respect to each argument.
 
     Args:
-        function: callable of one list of tensors, returning a scalar tensor.
+        function: callable of one list of tensors, returning a scalar tensor and
+            something more: a structure of tensors.
         arguments: list of tensors.
 
     Returns:
-        List of tensors, one gradient for each argument.
+        The scalar, what the function returned with it, and a list of gradients.
     """
-    value, pull = vjp(lambda *tensors: (function([*tensors]),), *arguments)
-    return [*pull((keras.ops.ones_like(value[0]),))]
+    if keras.backend.backend() == "jax":
+        import jax
+
+        differentiated = jax.value_and_grad(function, has_aux=True)
+        (value, more), found = differentiated(arguments)
+        return value, more, found
+    more = []
+
+    def scalar(*tensors):
+        value, others = function([*tensors])
+        more.append(others)
+        return (value,)
+
+    (value,), pull = vjp(scalar, *arguments)
+    return value, more[0], [*pull((keras.ops.ones_like(value),))]
+
+
+def compiled(function, jit_compile):
+    """`function`, compiled by XLA if asked to.
+
+    Args:
+        function: callable of tensors, returning a structure of tensors.
+        jit_compile: whether to.
+    """
+    if not jit_compile:
+        return function
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False, jit_compile=True)
