@@ -252,6 +252,19 @@ def abstract(function, *specifications):
         function(*(keras.ops.zeros(s.shape, s.dtype) for s in specifications))
 
 
+def gradients(function, arguments):
+    """Gradients of a scalar `function(arguments)` with respect to each argument.
+
+    Args:
+        function: callable of one list of tensors, returning a scalar tensor.
+        arguments: list of tensors.
+
+    Returns:
+        List of tensors, one gradient for each argument.
+    """
+    return gradients_and_more(lambda tensors: (function(tensors), ()), arguments)[2]
+
+
 def gradients_and_more(function, arguments):
     """A scalar, and its gradients with respect to each argument.
 
