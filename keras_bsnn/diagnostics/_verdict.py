@@ -2,7 +2,7 @@
 
 import numpy as np
 
-CHANGE = 1e3  # of a norm from one end to the other, that is worth a word
+CHANGE = 100.0  # of a norm from one end to the other, that is worth a word
 ALIKE = 0.99  # cosine similarity of samples that can hardly be told apart
 GAP = 10.0  # isometry gap of samples in few directions
 FLAT = 0.95  # share of activations that let no gradient through
