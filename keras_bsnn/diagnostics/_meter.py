@@ -118,7 +118,7 @@ class Meter:
                 "orthogonality_error": _orthogonality_error(site, read),
             }
             for site, (h, share), gradient in zip(
-                sites, outputs, gradients, strict=False
+                sites, outputs, gradients[: len(probes)], strict=True
             )
         ]
 

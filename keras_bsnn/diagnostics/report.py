@@ -7,6 +7,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_bsnn import plots
 from keras_bsnn._public import public
 from keras_bsnn.diagnostics import _verdict
 from keras_bsnn.diagnostics._meter import Meter
@@ -88,22 +89,14 @@ class SignalReport:
 
     def plot(self, path):
         """Draws what `plots.signals` does, of this report."""
-        from keras_bsnn import plots
-
         plots.signals({"": self}, path)
 
 
 NAMES = ("layers", "kinds")
 ARRAYS = (
-    *(
-        "parameters",
-        "mean",
-        "root_mean_square",
-        "cosine_similarity",
-        "gradient",
-        "weight_gradient",
-    ),
-    *("isometry_gap", "orthogonality_error", "saturated"),
+    *("parameters", "mean", "root_mean_square", "cosine_similarity"),
+    *("gradient", "weight_gradient", "isometry_gap"),
+    *("orthogonality_error", "saturated"),
 )
 COLUMNS = ("second_moment", *ARRAYS)
 
