@@ -66,8 +66,10 @@ def _outputs(report):
 
 def _change(what, norms, start, end):
     first, last = norms[0], norms[-1]
-    if not np.isfinite(norms).all() or first == 0:
+    if not np.isfinite(norms).all():
         return None
+    if first == 0:
+        return f"{what} are zero at layer {start}."
     if last == 0:
         return f"{what} fall to zero between layer {start} and layer {end}."
     if 1 / CHANGE <= last / first <= CHANGE:
@@ -78,25 +80,22 @@ def _change(what, norms, start, end):
 
 
 def _alike(report):
-    start = _from(report.cosine_similarity[:-1] > ALIKE)
-    if start is None:
-        return None
-    return (
-        f"Samples look alike from {_at(report, start)} on: "
-        f"their cosine similarity is above {ALIKE}."
-    )
+    return _above(report, "cosine_similarity", ALIKE, "Samples look alike")
 
 
 def _directions(report):
     if _alike(report):  # then they are in one direction
         return None
-    start = _from(report.isometry_gap[:-1] > GAP)
+    words = "Samples are in a few directions only"
+    return _above(report, "isometry_gap", GAP, words)
+
+
+def _above(report, name, limit, words):
+    start = _from(getattr(report, name)[:-1] > limit)
     if start is None:
         return None
-    return (
-        f"Samples are in a few directions only from {_at(report, start)} on: "
-        f"their isometry gap is above {GAP:.0f}."
-    )
+    measure = name.replace("_", " ")
+    return f"{words} from {_at(report, start)} on: their {measure} is above {limit:g}."
 
 
 def _flat(report):

@@ -96,6 +96,15 @@ def test_what_gets_through(name):
     assert f"are {ratio:.2g} times those" in found.verdict and 0.1 < ratio < 10
 
 
+def test_no_gradient_at_all():
+    """Where outputs are the targets already."""
+    layer = keras.layers.Dense(3, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    model.compile("sgd", "mse")
+    found = diagnostics.signal_report(model, np.ones((2, 4)), np.zeros((2, 3)))
+    assert found.verdict.startswith("Gradients are zero at layer 1.")
+
+
 def test_ten_thousand_layers_in_seconds():
     model = models.bsnn_mlp(10_000, WIDTH, input_shape=(WIDTH,), seed=0)
     start = time.perf_counter()
