@@ -19,6 +19,7 @@ each layer. A small network's peak is that of its compiler.
 
 import argparse
 import functools
+import itertools
 import json
 import time
 from pathlib import Path
@@ -33,11 +34,6 @@ CASES = ("100,16,100", "1000,16,100", "10000,16,100", "50000,16,100", "200,500,1
 FIELDS = (
     *("build_seconds", "first_step_seconds", "step_seconds"),
     *("peak_memory_bytes", "needed_memory_bytes"),
-)
-# Okabe and Ito's palette, black and grey: told apart by colour-blind readers.
-COLORS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
-    *("#000000", "#777777"),
 )
 MARKERS = "osD^vPX*"
 
@@ -404,41 +400,23 @@ def cell(row, field):
 
 def plot(rows, path):
     """Draws the first step and the others against depth."""
-    from matplotlib.figure import Figure
+    from keras_bsnn import plots  # not at the top: it imports a framework
 
     sizes = narrow(rows)
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
-    panels = figure.subplots(1, 2)
     fields = ("first_step_seconds", "step_microseconds_per_layer")
     titles = ("first step, with compilation: seconds", "each step: µs per layer")
-    for panel, field, title in zip(panels, fields, titles, strict=True):
-        for i, (name, found) in enumerate(by_name(rows).items()):
-            kept = [s for s in sizes if field in found.get(s, {})]
-            if kept:
-                draw(panel, i, name, [(s.depth, found[s][field]) for s in kept])
-        panel.set(xscale="log", yscale="log")
-        panel.set_title(title, loc="left", fontsize=13)
-        panel.set_xlabel(f"layers of {sizes[0].units} units", fontsize=12)
-        panel.tick_params(labelsize=12)
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-    handles = panels[0].get_legend_handles_labels()
-    figure.legend(
-        *handles, loc="outside upper left", ncols=3, fontsize=11, frameon=False
-    )
-    figure.savefig(path, dpi=110)
-
-
-def draw(panel, i, name, points):
-    color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
-    panel.plot(
-        *zip(*points, strict=True),
-        color=color,
-        marker=marker,
-        label=name,
-        linewidth=2,
-        markersize=6,
-    )
+    with plots.figure(path, columns=2, size=(10, 4.5)) as panels:
+        for panel, field, title in zip(panels, fields, titles, strict=True):
+            for (name, found), marker in zip(
+                by_name(rows).items(), itertools.cycle(MARKERS), strict=False
+            ):
+                kept = [size for size in sizes if field in found.get(size, {})]
+                values = [found[size][field] for size in kept]
+                depths = [size.depth for size in kept]
+                panel.plot(depths, values, marker=marker, label=kept and name)
+            panel.set(xscale="log", yscale="log", title=title)
+            panel.set_xlabel(f"layers of {sizes[0].units} units")
+        plots.legend_above(panels, ncols=3)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from keras_bsnn import datasets, models
 from keras_bsnn._record import environment
 from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import _backend
-from keras_bsnn.plots import COLORS
+from keras_bsnn.plots import figure
 
 POINTS = 1000  # of the curve of gradients that is kept
 
@@ -131,24 +131,18 @@ def write(result, args):
 
 
 def draw(result, path):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    above, below = figure.subplots(2, 1)
-    above.plot(result["losses"], color=COLORS[0], linewidth=2)
-    above.set(xlabel="step", ylabel="loss", ylim=(0, None))
-    for color, when in zip(COLORS, ("before", "after"), strict=False):
-        norms = result[when]["gradients"]
-        share = np.linspace(0, 100, len(norms))
-        below.plot(share, norms, color=color, label=f"{when} training", linewidth=1)
-    below.set(xlabel="% of the depth", ylabel="gradient of the kernel", yscale="log")
-    below.set_ylim(min(norms) / 10, 10 * max(norms))
-    below.legend(frameon=False)
-    for axes in (above, below):
-        axes.tick_params(labelsize=11)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=80)
+    with figure(path, rows=2) as (above, below):
+        above.plot(result["losses"])
+        above.set(xlabel="step", ylabel="loss", ylim=(0, None))
+        for when in ("before", "after"):
+            norms = result[when]["gradients"]
+            share = np.linspace(0, 100, len(norms))
+            below.plot(share, norms, label=f"{when} training", linewidth=1)
+        below.set(
+            xlabel="% of the depth", ylabel="gradient of the kernel", yscale="log"
+        )
+        below.set_ylim(min(norms) / 10, 10 * max(norms))
+        below.legend()
 
 
 if __name__ == "__main__":

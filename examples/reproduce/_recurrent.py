@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_bsnn import models
-from keras_bsnn.plots import COLORS
+from keras_bsnn.plots import figure
 
 POINTS = 50  # of a curve
 HELD_OUT = 1000  # sequences
@@ -198,20 +198,12 @@ def contents(found):
 
 
 def draw(found, path):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for color, row in zip(COLORS, found, strict=False):
-        minutes = [point["seconds"] / 60 for point in row["curve"]]
-        losses = [float(point["loss"]) for point in row["curve"]]
-        axes.plot(minutes, losses, color=color, label=row["network"], linewidth=2)
-    axes.axhline(found[0]["memoryless"], color="gray", linestyle="--")
-    axes.set(yscale="log")
-    axes.set_title("loss; dashed: without memory", loc="left", fontsize=13)
-    axes.set_xlabel("minutes of training", fontsize=12)
-    axes.tick_params(labelsize=11)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=11, frameon=False)
-    figure.savefig(path, dpi=80)
+    with figure(path) as panel:
+        for row in found:
+            minutes = [point["seconds"] / 60 for point in row["curve"]]
+            losses = [float(point["loss"]) for point in row["curve"]]
+            panel.plot(minutes, losses, label=row["network"])
+        panel.axhline(found[0]["memoryless"], color="gray", linestyle="--")
+        panel.set(yscale="log", xlabel="minutes of training")
+        panel.set_title("loss; dashed: without memory")
+        panel.legend()

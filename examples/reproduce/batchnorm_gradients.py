@@ -21,7 +21,7 @@ import numpy as np
 from keras_bsnn.initializers import DepthDecay, HaarOrthogonal
 from keras_bsnn.layers import BatchNormDense, DepthStack
 from keras_bsnn.ops import _backend
-from keras_bsnn.plots import COLORS
+from keras_bsnn.plots import figure
 
 INPUTS, CLASSES, COSINE = 784, 10, 0.8
 
@@ -176,32 +176,25 @@ def text(value):
 
 def draw(found, path):
     """Linear layers, activations, and tanh with gains of several exponents."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 11), layout="constrained")
-    panels = figure.subplots(3, 1)
     rows = rows_of(found)
     swept = [row for row in rows if "exponent" in row]
     bent = [row for row in rows if row.endswith("gain")]
     linear = [row for row in rows if row not in (*swept, *bent)]
-    for axes, members in zip(panels, (linear, bent, swept), strict=True):
-        for color, row in zip(COLORS, members, strict=False):
-            draw_row(axes, found, row, color)
-        axes.set(xscale="log", ylim=(-4.5, 14))
-        axes.set_ylabel("log of the first gradient", fontsize=12)
-        axes.tick_params(labelsize=11)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=10, frameon=False, loc="upper left")
-    panels[-1].set_xlabel("layers; crosses are the paper's", fontsize=12)
-    figure.savefig(path, dpi=80)
+    with figure(path, rows=3) as panels:
+        for panel, members in zip(panels, (linear, bent, swept), strict=True):
+            for row in members:
+                draw_row(panel, found, row)
+            panel.set(xscale="log", ylim=(-4.5, 14))
+            panel.set_ylabel("log of the first gradient")
+            panel.legend(fontsize=10, loc="upper left")
+        panels[-1].set_xlabel("layers; crosses are the paper's")
 
 
-def draw_row(axes, found, row, color):
+def draw_row(panel, found, row):
     points = [(d, np.mean(v)) for d in depths(found) if (v := values(found, row, d))]
-    axes.plot(*zip(*points, strict=True), "o-", color=color, label=row, linewidth=2)
+    (line,) = panel.plot(*zip(*points, strict=True), marker="o", label=row)
     theirs = PAPER.get(row, ())
-    axes.plot(DEPTHS[: len(theirs)], theirs, "x", color=color)
+    panel.plot(DEPTHS[: len(theirs)], theirs, "x", color=line.get_color())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_bsnn.layers import BatchNormDense, DepthStack
 from keras_bsnn.ops import isometry
-from keras_bsnn.plots import COLORS
+from keras_bsnn.plots import figure
 
 PAPER = {50: 25.0, 100: 48.8}  # layers in which the gap falls by e
 NEAR = 0.1  # a gap times the width below which even the smallest eigenvalue is near 1
@@ -91,24 +91,17 @@ def contents(found):
 
 
 def draw(found, path):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for color, row in zip(COLORS, found, strict=False):
-        gaps, width = np.array(row["gaps"]), row["width"]
-        layers = 1 + row["every"] * np.arange(len(gaps))
-        axes.plot(layers, gaps, color=color, label=f"{width} units", linewidth=2)
-        near = gaps < NEAR / width
-        theory = (width / (width + 2)) ** (layers[near] - layers[near][0])
-        axes.plot(layers[near], gaps[near][0] * theory, "k:", linewidth=1.5)
-    axes.set(yscale="log", ylim=(1e-10, 3))
-    axes.set_xlabel("layer; dotted: multiplied by d / (d + 2) in each", fontsize=12)
-    axes.set_ylabel("isometry gap", fontsize=12)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=11, frameon=False)
-    figure.savefig(path, dpi=110)
+    with figure(path) as panel:
+        for row in found:
+            gaps, width = np.array(row["gaps"]), row["width"]
+            layers = 1 + row["every"] * np.arange(len(gaps))
+            panel.plot(layers, gaps, label=f"{width} units")
+            near = gaps < NEAR / width
+            theory = (width / (width + 2)) ** (layers[near] - layers[near][0])
+            panel.plot(layers[near], gaps[near][0] * theory, "k:", linewidth=1.5)
+        panel.set(yscale="log", ylim=(1e-10, 3), ylabel="isometry gap")
+        panel.set_xlabel("layer; dotted: multiplied by d / (d + 2) in each")
+        panel.legend()
 
 
 if __name__ == "__main__":

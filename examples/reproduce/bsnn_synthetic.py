@@ -13,7 +13,6 @@ A gradient `dE/dW(l)` is the mean over the samples, as of a loss that is a mean.
 """
 
 import argparse
-import io
 import json
 import time
 from pathlib import Path
@@ -235,35 +234,18 @@ def cell(value):
 
 def plot(layers, result, path):
     """Draws the curves: a panel for each, color by activation, line by form."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 8), layout="constrained")
-    for panel, (key, title) in zip(
-        figure.subplots(2, 4, sharex=True).flat, CURVES.items(), strict=True
-    ):
-        for values, style in drawn(result, key):
-            panel.plot(layers, values, **style)
-        panel.set_title(title, fontsize=17)
-        panel.tick_params(labelsize=14)
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-        if key in LOGARITHMIC:
-            largest = max(np.nanmax(values) for values, _ in drawn(result, key))
-            panel.set_yscale("log")
-            panel.set_ylim(FLOOR, 5 * largest)
-        else:
-            panel.set_xlabel("layer", fontsize=15)
-    add_legend(figure, result)
-    save(figure, path)
-
-
-def save(figure, path):
-    """In 128 colors, for a small file."""
-    from PIL import Image
-
-    drawing = io.BytesIO()
-    figure.savefig(drawing, dpi=110)
-    Image.open(drawing).convert("RGB").quantize(128).save(path, "PNG", optimize=True)
+    with plots.figure(path, 2, 4, size=(10, 8), sharex=True) as panels:
+        for panel, (key, title) in zip(panels.flat, CURVES.items(), strict=True):
+            for values, style in drawn(result, key):
+                panel.plot(layers, values, **style)
+            panel.set_title(title, fontsize=17)
+            panel.tick_params(labelsize=14)
+            if key in LOGARITHMIC:
+                largest = max(np.nanmax(values) for values, _ in drawn(result, key))
+                panel.set(yscale="log", ylim=(FLOOR, 5 * largest))
+            else:
+                panel.set_xlabel("layer", fontsize=15)
+        add_legend(panels[0, 0].figure, result)
 
 
 def drawn(result, key):
@@ -271,19 +253,19 @@ def drawn(result, key):
     for color, entries in zip(plots.COLORS, result.values(), strict=False):
         for form, found in entries.items():
             values = np.array(found["curves"][key], dtype=float)
-            yield values, {"color": color, "linestyle": LINES[form], "linewidth": 2}
+            yield values, {"color": color, "linestyle": LINES[form]}
 
 
 def add_legend(figure, result):
     from matplotlib.lines import Line2D
 
-    style = {"fontsize": 16, "frameon": False, "columnspacing": 1, "handlelength": 1.8}
+    style = {"fontsize": 16, "columnspacing": 1, "handlelength": 1.8}
     colors = [
         Line2D([], [], color=color, linewidth=5, label=name)
         for color, name in zip(plots.COLORS, result, strict=False)
     ]
     lines = [
-        Line2D([], [], color="black", linestyle=line, linewidth=2, label=form)
+        Line2D([], [], color="black", linestyle=line, label=form)
         for form, line in LINES.items()
     ]
     figure.legend(handles=colors, loc="outside upper left", ncols=3, **style)

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_bsnn import datasets, models
 from keras_bsnn.optimizers import StiefelMuon
-from keras_bsnn.plots import COLORS
+from keras_bsnn.plots import figure
 
 OPTIMIZERS = {
     "SGD": lambda: keras.optimizers.SGD(1e-3, momentum=0.9),
@@ -143,10 +143,6 @@ def contents(found, args):
 
 
 def draw(found, args):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 9), layout="constrained")
-    axes = figure.subplots(3, 1, sharey=True)
     by_depth = [(depth, args.width) for depth in args.depths]
     by_width = [(args.depth, width) for width in args.widths]
     contents = (
@@ -154,22 +150,17 @@ def draw(found, args):
         ("StiefelMuon", "StiefelMuon", by_depth, "{0:,} layers"),
         ("StiefelMuon", "StiefelMuon", by_width, "{1:,} units"),
     )
-    for panel, (title, name, networks, label) in zip(axes, contents, strict=True):
-        for color, network in zip(COLORS, networks, strict=False):
-            rates, losses = curve(found, name, *network)
-            text = label.format(*network)
-            panel.plot(rates, losses, "o-", color=color, label=text, linewidth=2)
-        panel.set(xscale="log", ylim=(0, 2.5))
-        panel.set_xticks(RATES[name], [f"{rate:.2g}" for rate in RATES[name]])
-        panel.minorticks_off()
-        panel.set_title(title, loc="left", fontsize=13)
-        panel.set_ylabel(f"loss after {args.steps} steps", fontsize=12)
-        panel.tick_params(labelsize=11)
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(fontsize=11, frameon=False)
-    axes[-1].set_xlabel("learning rate", fontsize=12)
-    figure.savefig(args.figure, dpi=80)
+    with figure(args.figure, rows=3, sharey=True) as panels:
+        for panel, (title, name, networks, label) in zip(panels, contents, strict=True):
+            for network in networks:
+                rates, losses = curve(found, name, *network)
+                panel.plot(rates, losses, marker="o", label=label.format(*network))
+            panel.set(xscale="log", ylim=(0, 2.5), title=title)
+            panel.set_xticks(RATES[name], [f"{rate:.2g}" for rate in RATES[name]])
+            panel.minorticks_off()
+            panel.set_ylabel(f"loss after {args.steps} steps")
+            panel.legend()
+        panels[-1].set_xlabel("learning rate")
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def thinned(measured):
 def norms(row):
     """As `plots.signals` takes them, at 0 to 100 % of the depth."""
     layers = row["norms"]["layer"]
-    share = np.linspace(0, layers[-1], POINTS + 1)
+    share = np.linspace(0, layers[-1], POINTS)
     forward, gradient = (
         np.interp(share, layers, row["norms"][k]) for k in ("forward", "gradient")
     )

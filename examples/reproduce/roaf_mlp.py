@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_bsnn import datasets, diagnostics, models
 from keras_bsnn.layers import DepthStack
-from keras_bsnn.plots import COLORS
+from keras_bsnn.plots import figure
 
 POINTS = 500  # of the curve of gradients that is kept
 FILTERS = ("haar", "shift", "rotations", "permutation", "identity")
@@ -143,28 +143,18 @@ def contents(found):
 
 
 def draw(found, path):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 7), layout="constrained")
-    above, below = figure.subplots(2, 1)
-    for color, (row, result) in zip(COLORS, found.items(), strict=False):
-        accuracies = [100 * point["accuracy"] for point in result["curve"]]
-        epochs = range(1, len(accuracies) + 1)
-        above.plot(epochs, accuracies, "o-", color=color, label=row, linewidth=2)
-        norms = np.array(result["after"]["gradient"], "float64")
-        depths = np.linspace(0, result["depth"], len(norms))
-        norms = np.where(norms > 0, norms, np.nan)  # underflowed: a gap
-        below.plot(depths, norms, color=color, label=row, linewidth=2)
-    above.set(ylim=(0, 100))
-    above.set_title("accuracy in % after each epoch", loc="left", fontsize=13)
-    below.set(yscale="log")
-    below.set_title("gradient at the output of each layer", loc="left", fontsize=13)
-    for axes in (above, below):
-        axes.tick_params(labelsize=11)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    above.legend(fontsize=11, frameon=False)
-    figure.savefig(path, dpi=80)
+    with figure(path, rows=2) as (above, below):
+        for row, result in found.items():
+            accuracies = [100 * point["accuracy"] for point in result["curve"]]
+            epochs = range(1, len(accuracies) + 1)
+            above.plot(epochs, accuracies, marker="o", label=row)
+            norms = np.array(result["after"]["gradient"], "float64")
+            depths = np.linspace(0, result["depth"], len(norms))
+            norms = np.where(norms > 0, norms, np.nan)  # underflowed: a gap
+            below.plot(depths, norms, label=row)
+        above.set(ylim=(0, 100), title="accuracy in % after each epoch")
+        below.set(yscale="log", title="gradient at the output of each layer")
+        above.legend()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import keras
 import numpy as np
 
 from keras_bsnn import datasets, models
-from keras_bsnn.plots import COLORS
 
 NETWORKS = (_recurrent.ROAF, *_recurrent.BASELINES)
 

@@ -170,6 +170,39 @@ def length_slope(function):
     return _slope(function, 1.0, 0.0)
 
 
+def length_map(function, q):
+    """`E[f(sqrt(q) z)^2]` for a standard normal `z`.
+
+    The length map takes the mean squared activation from one layer to the next.
+
+    Args:
+        function: name of a Keras activation, or a pointwise callable.
+        q: a float or an array of positive numbers.
+
+    Returns:
+        A float, or an array of the shape of `q`.
+
+    Raises:
+        ValueError: an entry of `q` is not positive.
+
+    Example:
+
+    >>> from keras_bsnn.ops import gaussian
+    >>> round(gaussian.length_map("relu", 3.0), 12)
+    1.5
+    """
+    q = np.asarray(q, dtype=np.float64)
+    if not np.all(q > 0):
+        raise ValueError(f"`q` must be positive. Received: q={q}")
+    pointwise = as_function(function)
+
+    def mapped(scale):
+        return moments(lambda x: pointwise(scale * x)).second_moment
+
+    values = [mapped(scale) for scale in np.sqrt(q.flat)]
+    return values[0] if q.ndim == 0 else np.reshape(values, q.shape)
+
+
 def kernel_map(function, rho):
     """`E[f(u) f(v)]` for standard normal `u`, `v` of correlation `rho`.
 
