@@ -413,7 +413,7 @@ def plot(rows, path):
                 kept = [size for size in sizes if field in found.get(size, {})]
                 values = [found[size][field] for size in kept]
                 depths = [size.depth for size in kept]
-                panel.plot(depths, values, marker=marker, label=kept and name)
+                panel.plot(depths, values, marker=marker, label=name if kept else None)
             panel.set(xscale="log", yscale="log", title=title)
             panel.set_xlabel(f"layers of {sizes[0].units} units")
         plots.legend_above(panels, ncols=3)

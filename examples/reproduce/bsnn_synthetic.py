@@ -13,6 +13,7 @@ A gradient `dE/dW(l)` is the mean over the samples, as of a loss that is a mean.
 """
 
 import argparse
+import io
 import json
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from _bsnn import FUNCTIONS, PAPERS_ROOT
+from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -234,7 +236,8 @@ def cell(value):
 
 def plot(layers, result, path):
     """Draws the curves: a panel for each, color by activation, line by form."""
-    with plots.figure(path, 2, 4, size=(10, 8), sharex=True) as panels:
+    drawing = io.BytesIO()
+    with plots.figure(drawing, 2, 4, size=(10, 8), sharex=True) as panels:
         for panel, (key, title) in zip(panels.flat, CURVES.items(), strict=True):
             for values, style in drawn(result, key):
                 panel.plot(layers, values, **style)
@@ -246,6 +249,8 @@ def plot(layers, result, path):
             else:
                 panel.set_xlabel("layer", fontsize=15)
         add_legend(panels[0, 0].figure, result)
+    # In 128 colors, for a small file.
+    Image.open(drawing).convert("RGB").quantize(128).save(path, "PNG", optimize=True)
 
 
 def drawn(result, key):

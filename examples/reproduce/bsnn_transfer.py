@@ -150,7 +150,7 @@ def draw(found, args):
         ("StiefelMuon", "StiefelMuon", by_depth, "{0:,} layers"),
         ("StiefelMuon", "StiefelMuon", by_width, "{1:,} units"),
     )
-    with figure(args.figure, rows=3, sharey=True) as panels:
+    with figure(args.figure, rows=3, size=(7, 9), sharey=True) as panels:
         for panel, (title, name, networks, label) in zip(panels, contents, strict=True):
             for network in networks:
                 rates, losses = curve(found, name, *network)

@@ -5,7 +5,7 @@
 Each row trains until its epochs, or the minutes that all have, are over. It leaves a
 JSON with its curve, and after each epoch its model in `--checkpoints`, from which a
 second call goes on. With `--validate` it is judged by a twentieth of the training data,
-as the settings were chosen. The figure shows accuracies against time.
+as the settings were chosen. The figure shows accuracies against time and width.
 """
 
 import json
@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from keras_bsnn import datasets, models
+from keras_bsnn.plots import figure
 
 NETWORKS = (_recurrent.ROAF, *_recurrent.BASELINES)
 
@@ -115,7 +116,7 @@ def network(name, units, args):
 
 def contents(found):
     for row in found:
-        accuracies = [100 * point["accuracy"] for point in row["curve"]]
+        accuracies = percent(row)
         minutes = sum(point["seconds"] for point in row["curve"]) / 60
         yield (
             row["network"],
@@ -129,22 +130,31 @@ def contents(found):
 
 
 def draw(found, path):
-    from matplotlib.figure import Figure
+    with figure(path, rows=2) as (above, below):
+        for row in found:
+            seconds = np.cumsum([point["seconds"] for point in row["curve"]])
+            label = f"{row['network']}, {row['units']} units"
+            above.plot(seconds / 60, percent(row), marker="o", label=label)
+        draw_widths(below, [row for row in found if row["network"] == "ROAF"])
+        for panel in (above, below):
+            panel.set(title="accuracy in %")
+            panel.legend()
+        above.set_xlabel("minutes of training")
+        below.set_xlabel("units of ROAF")
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for color, row in zip(COLORS, found, strict=False):
-        minutes = np.cumsum([point["seconds"] for point in row["curve"]]) / 60
-        accuracies = [100 * point["accuracy"] for point in row["curve"]]
-        label = f"{row['network']}, {row['units']} units"
-        axes.plot(minutes, accuracies, "o-", color=color, label=label, linewidth=2)
-    axes.set_title("accuracy in %", loc="left", fontsize=13)
-    axes.set_xlabel("minutes of training", fontsize=12)
-    axes.tick_params(labelsize=11)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=11, frameon=False)
-    figure.savefig(path, dpi=80)
+
+def draw_widths(panel, found):
+    for epoch, label in ((0, "after one epoch"), (-1, "after the last")):
+        widths = [row["units"] for row in found]
+        panel.plot(
+            widths, [percent(row)[epoch] for row in found], marker="o", label=label
+        )
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(widths, [str(width) for width in widths])
+
+
+def percent(row):
+    return [100 * point["accuracy"] for point in row["curve"]]
 
 
 if __name__ == "__main__":

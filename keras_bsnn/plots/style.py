@@ -21,7 +21,7 @@ STYLE = {
     "legend.fontsize": 11,
     "legend.frameon": False,
     "lines.linewidth": 2,
-    "savefig.dpi": 100,
+    "savefig.dpi": 80,
     "xtick.labelsize": 11,
     "ytick.labelsize": 11,
 }
@@ -61,7 +61,7 @@ def figure(path, rows=1, columns=1, size=None, **kwargs):
 
     cycle = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLORS)
     with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycle}):
-        drawn = Figure(figsize=size or (7, 1 + 3 * rows), layout="constrained")
+        drawn = Figure(figsize=size or (7, 1 + 2.8 * rows), layout="constrained")
         yield drawn.subplots(rows, columns, **kwargs)
         drawn.savefig(path)
 
