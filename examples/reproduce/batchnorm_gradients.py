@@ -180,7 +180,7 @@ def draw(found, path):
     swept = [row for row in rows if "exponent" in row]
     bent = [row for row in rows if row.endswith("gain")]
     linear = [row for row in rows if row not in (*swept, *bent)]
-    with figure(path, rows=3, size=(7, 10)) as panels:
+    with figure(path, rows=3, size=(7, 9.8)) as panels:
         for panel, members in zip(panels, (linear, bent, swept), strict=True):
             for row in members:
                 draw_row(panel, found, row)

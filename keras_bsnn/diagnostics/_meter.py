@@ -208,7 +208,8 @@ def _cosine_similarity(h):
     count = ops.sum(ops.cast(lengths > 0, "float32"), axis=1)
     total = ops.sum(ops.square(ops.sum(directions, axis=1)), axis=-1)
     pairs = count * (count - 1)
-    return ops.where(pairs > 0, (total - count) / ops.maximum(pairs, 1.0), float("nan"))
+    is_known = (pairs > 0) & ops.all(ops.isfinite(lengths), axis=1)
+    return ops.where(is_known, (total - count) / ops.maximum(pairs, 1.0), float("nan"))
 
 
 def _norm(x, keep=1):

@@ -19,7 +19,7 @@ def isometry_gap(x):
 
     Returns:
         Tensor of shape `(...)`, float32 or wider, not negative: `inf` where the
-        smallest singular value is zero to rounding.
+        smallest singular value is zero to rounding, NaN where an entry is not finite.
 
     Source: Meterez et al., arXiv 2310.02012, section 3: the isometry is `exp(-gap)`.
 
@@ -32,7 +32,10 @@ def isometry_gap(x):
     >>> float(isometry.isometry_gap(np.ones((4, 4))))
     inf
     """
-    s = ops.linalg.svd(_wide(x), compute_uv=False)
+    x = _wide(x)
+    is_finite = ops.all(ops.isfinite(x), axis=(-2, -1))
+    x = ops.where(is_finite[..., None, None], x, 0)  # some libraries fail on others
+    s = ops.linalg.svd(x, compute_uv=False)
     is_deficient = ops.any(s <= _rounding(s, x) * s[..., :1], axis=-1)
     s = ops.where(is_deficient[..., None], ops.ones_like(s), s)
     squares = ops.square(s / s[..., :1])
@@ -40,7 +43,8 @@ def isometry_gap(x):
     deviation = squares / ops.mean(squares, axis=-1, keepdims=True) - 1
     gap = ops.mean(deviation - ops.log1p(deviation), axis=-1)
     gap = ops.where(gap < 0, ops.zeros_like(gap), gap)
-    return ops.where(is_deficient, float("inf"), gap)
+    gap = ops.where(is_deficient, float("inf"), gap)
+    return ops.where(is_finite, gap, float("nan"))
 
 
 def orthogonality_gap(x):

@@ -14,6 +14,7 @@ TITLES = {
     "saturated": "share of saturated units",
     "orthogonality_error": "orthogonality error",
 }
+LOW, HIGH = 1e-12, 1e12  # beyond which a curve leaves the panel
 LINEAR = ("cosine_similarity", "saturated")
 
 
@@ -52,7 +53,7 @@ def signals(reports, path, xlabel="layer", fields=("root_mean_square", "gradient
                 _draw(panel, label, getattr(report, field), field)
             if field not in LINEAR:
                 panel.set_yscale("log")
-                _show_two_decades(panel)
+                _limit(panel)
             panel.set_title(TITLES[field])
         panels[-1].set_xlabel(xlabel)
         legend_above(panels, ncols=1 if len(reports) < 4 else 2)
@@ -78,12 +79,13 @@ def _draw(panel, label, values, field):
         _mark_end(panel, (layers[first], values[first]), line.get_color())
 
 
-def _show_two_decades(panel):
-    """At least: what is nearly constant should look so."""
+def _limit(panel):
+    """What is nearly constant looks so, also beside what leaves all bounds."""
     low, high = panel.get_ylim()
     if high < 100 * low:
         middle = np.sqrt(low * high)
-        panel.set_ylim(middle / 10, middle * 10)
+        low, high = middle / 10, middle * 10
+    panel.set_ylim(max(low, LOW), min(high, HIGH))
 
 
 def _mark_end(panel, end, color):
