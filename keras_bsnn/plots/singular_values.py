@@ -5,6 +5,8 @@ import numpy as np
 from keras_bsnn._public import public
 from keras_bsnn.plots.style import figure
 
+ROUNDING = 1e-8  # relative size of what is not known in float32
+
 
 @public
 def singular_values(spectra, path):
@@ -26,18 +28,14 @@ def singular_values(spectra, path):
     """
     with figure(path) as panel:
         for label, values in spectra.items():
-            values = np.where(values > 0, values, np.nan)
             rank = np.linspace(0, 100, values.shape[-1])
-            (line,) = panel.plot(
-                rank, np.exp(np.nanmean(np.log(values), axis=0)), label=label
-            )
-            low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-            panel.fill_between(
-                rank, low, high, color=line.get_color(), alpha=0.2, linewidth=0
-            )
-        panel.set(
-            yscale="log",
-            title="singular values of the Jacobian",
-            xlabel="% of them, from the largest",
-        )
+            values = np.maximum(values, np.finfo("float64").tiny)
+            mean = np.exp(np.mean(np.log(values), axis=0))
+            (line,) = panel.plot(rank, mean, label=label)
+            ends = values.min(axis=0), values.max(axis=0)
+            panel.fill_between(rank, *ends, color=line.get_color(), alpha=0.2)
+        panel.set(yscale="log", xlabel="% of them, from the largest")
+        panel.set_title("singular values of the Jacobian")
+        largest = max(values.max() for values in spectra.values())
+        panel.set_ylim(ROUNDING * largest, 3 * largest)
         panel.legend()

@@ -345,3 +345,20 @@ def test_unknown_root():
 def test_correlation_out_of_range(rho):
     with pytest.raises(ValueError, match="`rho`"):
         gaussian.kernel_map("relu", rho)
+
+
+@pytest.mark.parametrize("root", ["plus", "minus"])
+def test_length_map(root):
+    a, b = gaussian.gp_constants("gelu", root)
+    gelu = gaussian.as_function("gelu")
+
+    def phi(x):
+        return a * gelu(x) + b
+
+    low, one, high = gaussian.length_map(phi, [0.999, 1.0, 1.001])
+    assert one == pytest.approx(1, abs=1e-6)
+    slope = (high - low) / 0.002
+    assert slope == pytest.approx(gaussian.length_slope(phi), rel=1e-3)
+    assert gaussian.length_map("relu", 3.0) == pytest.approx(1.5)
+    with pytest.raises(ValueError, match="`q` must be positive"):
+        gaussian.length_map("relu", [1.0, 0.0])

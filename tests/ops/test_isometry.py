@@ -33,6 +33,13 @@ def normalized(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
+@pytest.mark.parametrize("entry", [np.nan, np.inf])
+def test_what_is_not_finite_has_no_gap(entry):
+    x = np.stack([np.eye(3), np.eye(3)])
+    x[0, 1, 2] = entry
+    np.testing.assert_array_equal(gap(x), [np.nan, 0])
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0.01, 100), min_size=2, max_size=12), st.integers(0, 99))
 def test_it_is_what_the_paper_defines(singular_values, seed):
