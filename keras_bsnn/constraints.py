@@ -35,8 +35,14 @@ def orthogonal_kernels(model):
 
 def is_orthogonal(variable):
     """Whether `Orthogonal` acts on a variable, of a layer or of a stack."""
+    return orthogonal_constraint(variable) is not None
+
+
+def orthogonal_constraint(variable):
+    """The `Orthogonal` that acts on a variable, of a layer or of a stack, or `None`."""
     constraint = variable.constraint
-    return isinstance(getattr(constraint, "constraint", constraint), Orthogonal)
+    of_layer = getattr(constraint, "constraint", constraint)
+    return of_layer if isinstance(of_layer, Orthogonal) else None
 
 
 @public

@@ -269,11 +269,11 @@ def retract_where_needed(matrix, retraction, tolerance):
         error = ops.scatter_update(error, indices, ops.zeros_like(error[:size]))
         return ops.scatter_update(matrix, indices, retracted), error
 
-    state = (matrix, _estimated_error(matrix))
+    state = (matrix, estimated_error(matrix))
     return ops.while_loop(is_needed, step, state, maximum_iterations=SLICES)[0]
 
 
-def _estimated_error(matrix):
+def estimated_error(matrix):
     """An upper bound of the error of each matrix, up to chance; infinite for NaN."""
     x = _tall(matrix)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (x.shape[-1], PROBES))

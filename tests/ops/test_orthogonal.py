@@ -270,7 +270,7 @@ class TestRetractWhereNeeded:
             matrix = np.asarray(orthogonal.qr(rng.normal(size=(n, n))))
             matrix = matrix @ (np.eye(n) + 1e-2 * direction)
             exact = float(orthogonal.orthogonality_error(matrix))
-            estimate = orthogonal._estimated_error(matrix.astype("float32")[None])
+            estimate = orthogonal.estimated_error(matrix.astype("float32")[None])
             bounds.append(float(estimate[0]) / exact if exact > 1e-5 else 1.0)
         assert min(bounds) > 0.6  # by chance: twice the tolerance is never exceeded
         assert np.mean(np.array(bounds) < 1) < 0.2

@@ -1,0 +1,183 @@
+"""Brings the kernels of a model back to the orthogonal matrices, in float64."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_bsnn.constraints import orthogonal_constraint
+from keras_bsnn.ops import _backend, orthogonal
+
+ENTRIES_AT_ONCE = 2**22  # so that the copies in float64 stay small
+EXACT = 1e-5  # above what `Orthogonal` leaves without a tolerance, in float32
+ROUNDING = {"float16": 2**-9, "bfloat16": 2**-6}  # twice what it can be in these
+
+
+def bring_back(model, exactly=False):
+    """Retracts each kernel whose constraint would not have left it as it is.
+
+    Args:
+        model: a Keras model, in or out of `fit`.
+        exactly: whether to retract all trainable kernels besides.
+
+    Returns:
+        What there is to warn of, as a dict of at most two messages: what was brought
+        back (`"far"`), and what could not be (`"not finite"`).
+    """
+    if hasattr(model, "jax_state_sync"):  # within `fit`, the weights are in its loop
+        model.jax_state_sync()
+    far, not_finite = [], []
+    for kernel in _kernels(model):
+        matrices = kernel.read()
+        limit = _ordinary_error(kernel.variable)
+        errors = _errors(matrices, limit)
+        is_finite = np.isfinite(errors)
+        is_far = is_finite & (errors > limit)
+        far.extend(_some(kernel.variable, errors, is_far))
+        not_finite.extend(_some(kernel.variable, errors, ~is_finite))
+        is_due = is_finite if exactly and kernel.variable.trainable else is_far
+        if is_due.any():
+            kernel.assign(_nearest(matrices, is_due))
+    return _messages(far, not_finite)
+
+
+def _ordinary_error(variable):
+    """The orthogonality error that a kernel may have from its constraint alone."""
+    tolerance = orthogonal_constraint(variable).tolerance
+    # The constraint estimates the error, and twice its tolerance may escape it.
+    return max(2 * tolerance, EXACT, ROUNDING.get(variable.dtype, 0))
+
+
+def _kernels(model):
+    """All kernels that `Orthogonal` was meant for, also frozen ones."""
+    layers = [part for part in model._flatten_layers() if _has_lora(part)]
+    adapted = {id(v): layer for layer in layers for v in layer.weights}
+    for variable in model.weights:
+        if orthogonal_constraint(variable):
+            yield _Kernel(variable, adapted.get(id(variable)))
+
+
+class _Kernel:
+    """A variable that `Orthogonal` acts on, with what LoRA adds to it.
+
+    Args:
+        variable: of shape `(..., m, n)`.
+        layer: the one with LoRA whose kernel it is, or `None`.
+    """
+
+    def __init__(self, variable, layer):
+        self.variable = variable
+        self.added = None if layer is None else _added_by_lora(layer)
+
+    def read(self):
+        """The matrices that the layer multiplies with, `(count, m, n)`."""
+        value = keras.ops.convert_to_numpy(self.variable)
+        if self.added is not None:
+            value = value + self.added
+        return value.reshape(-1, *value.shape[-2:])
+
+    def assign(self, matrices):
+        """Sets the variable so that `read` returns them."""
+        value = matrices.reshape(self.variable.shape)
+        self.variable.assign(value if self.added is None else value - self.added)
+
+
+def _has_lora(layer):
+    return getattr(layer, "lora_enabled", False) and hasattr(layer, "lora_kernel_a")
+
+
+def _added_by_lora(layer):
+    """In float64, where the layer's own `kernel` has its dtype of computation."""
+    a, b = (
+        keras.ops.convert_to_numpy(factor).astype("float64")
+        for factor in (layer.lora_kernel_a, layer.lora_kernel_b)
+    )
+    return layer.lora_alpha / layer.lora_rank * (a @ b)
+
+
+def _errors(matrices, limit):
+    """The orthogonality error of each, not finite if an entry is not.
+
+    In the place of errors below the limit there may be other numbers below it.
+    """
+    return np.concatenate([_error(matrices[some], limit) for some in _slices(matrices)])
+
+
+def _error(matrices, limit):
+    # To look takes a few vectors; to measure would take as long as training steps.
+    estimate = _wide(orthogonal.estimated_error, matrices)
+    if estimate.max() <= limit:
+        return estimate
+    return _wide(orthogonal.orthogonality_error, matrices)
+
+
+def _nearest(matrices, is_due):
+    """The matrices, with the nearest orthogonal ones in the place of those due."""
+    result = matrices.copy()
+    for some in _slices(matrices):
+        due = is_due[some, None, None]
+        # All of a slice, that shapes recur: each is compiled once.
+        if due.any():
+            near = _wide(_polar, np.where(due, matrices[some], 0))
+            result[some] = np.where(due, near, matrices[some])
+    return result
+
+
+def _slices(matrices):
+    count = max(1, ENTRIES_AT_ONCE // matrices[0].size)
+    return [slice(i, i + count) for i in range(0, len(matrices), count)]
+
+
+def _wide(function, matrices):
+    """`function(matrices)` in float64, from numpy to numpy."""
+    with _backend.float64():
+        tensor = keras.ops.convert_to_tensor(matrices.astype("float64"))
+        return keras.ops.convert_to_numpy(function(tensor))
+
+
+@_backend.traced_once
+def _polar(matrices):
+    """Steps from the matrix itself: those of a retraction may end at another one."""
+    near = orthogonal.retract(matrices, lambda x: x)
+    return orthogonal.newton_schulz(near)
+
+
+class _Some(NamedTuple):
+    """Matrices of one variable: how many, and the worst of them."""
+
+    error: float
+    name: str
+    count: int
+
+
+def _some(variable, errors, chosen):
+    """None or one `_Some` in a list."""
+    if not chosen.any():
+        return []
+    worst = int(np.argmax(np.where(chosen, errors, -1)))
+    of_stack = f"matrix {worst} of " if len(errors) > 1 else ""
+    name = f"{of_stack}{variable.path!r}"
+    return [_Some(float(errors[worst]), name, int(chosen.sum()))]
+
+
+def _messages(far, not_finite):
+    found = {}
+    if far:
+        error, name, _ = max(far)
+        found["far"] = (
+            f"{_count(far)} of the orthogonal kernels had to be brought back: the "
+            f"worst, {name}, had an orthogonality error of {error:.3g}. The constraint "
+            "does not act on weights that are drawn, set or loaded, on averages (EMA), "
+            "and under LoRA."
+        )
+    if not_finite:
+        found["not finite"] = (
+            f"{_count(not_finite)} of the orthogonal kernels could not be brought back "
+            "and were left as they are, for not all their entries are finite: "
+            f"{not_finite[0].name} is the first."
+        )
+    return found
+
+
+def _count(somes):
+    return sum(some.count for some in somes)
