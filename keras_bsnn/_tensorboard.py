@@ -1,10 +1,11 @@
 """Event files that TensorBoard shows."""
 
 import io
+import math
 
 
 class Writer:
-    """Writes what TensorBoard's own pages show: distributions and images.
+    """Writes what TensorBoard's pages show: curves, distributions and images.
 
     Args:
         folder: of the event files, made if it is not there.
@@ -18,6 +19,12 @@ class Writer:
 
         self.summary = tf.summary
         self.file = tf.summary.create_file_writer(str(folder))
+
+    def scalar(self, name, value, step):
+        """Unless it is not finite: TensorBoard would show nothing of its curve."""
+        if math.isfinite(value):
+            with self.file.as_default():
+                self.summary.scalar(name, value, step)
 
     def histogram(self, name, values, step):
         with self.file.as_default():

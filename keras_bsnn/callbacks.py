@@ -162,9 +162,9 @@ class SignalMonitor(keras.callbacks.Callback):
         x, y: a batch of inputs and targets, on which to measure.
         every: number of batches from one measurement to the next, or `None` for one
             after each epoch.
-        log_dir: folder for TensorBoard, which shows there how outputs and gradients
-            are distributed over the layers, and the figure `plots.signals`; `None` for
-            no such files. Needs the package tensorboard.
+        log_dir: folder for TensorBoard, which shows there under `signal` these numbers,
+            how outputs and gradients are distributed over the layers, and the figure
+            `plots.signals`; `None` for no such files. Needs the package tensorboard.
         stop_if_not_finite: whether to end training, with a warning, where an output or
             a gradient is not finite.
         training, jit_compile: as of `signal_report`.
@@ -198,7 +198,7 @@ class SignalMonitor(keras.callbacks.Callback):
         log_dir=None,
         stop_if_not_finite=True,
         training=True,
-        jit_compile=False,
+        jit_compile="auto",
     ):
         super().__init__()
         if every is not None and (not isinstance(every, int) or every < 1):
@@ -237,9 +237,9 @@ class SignalMonitor(keras.callbacks.Callback):
         if hasattr(self.model, "jax_state_sync"):  # the weights are in its loop
             self.model.jax_state_sync()
         report = self.reports[self.step] = self.meter(self.x, self.y)
-        logs.update(_short(report))
+        logs.update(short := _short(report))
         if self.writer:
-            self._write(report)
+            self._write(report, short)
         if self.stop_if_not_finite and not report.is_finite:
             self.model.stop_training = True
             warnings.warn(
@@ -247,12 +247,16 @@ class SignalMonitor(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    def _write(self, report):
+    def _write(self, report, short):
+        for name, value in short.items():
+            self.writer.scalar(name.replace("_", "/", 1), value, self.step)
         for name in ("root_mean_square", "gradient", "weight_gradient"):
             norms = getattr(report, name)
             drawn = np.log10(norms[norms > 0])
             self.writer.histogram(f"signal/log10 {name} of layers", drawn, self.step)
-        draw = functools.partial(plots.signals, {f"after {self.step} batches": report})
+        curve = {f"after {self.step} batches": report}
+        # It is shown small.
+        draw = functools.partial(plots.signals, curve, size=(4, 4), dpi=100)
         self.writer.image("signal/layers", draw, self.step)
 
 

@@ -111,9 +111,12 @@ def test_tensorboard_shows_it(tmp_path):
     assert buckets[0, 0] == pytest.approx(np.log10(report.gradient.min()), abs=1e-5)
     image = tensor_util.make_ndarray(events.Tensors("signal/layers")[-1].tensor_proto)
     assert image[2].startswith(b"\x89PNG")
+    short = events.Tensors("signal/gradient_ratio")
+    assert [event.step for event in short] == [8, 16, 24]
     logged = read("train").Tensors("epoch_signal_gradient_ratio")
     ratio = float(tensor_util.make_ndarray(logged[-1].tensor_proto))
     assert ratio == pytest.approx(report.gradient[0] / report.gradient[-1], rel=1e-4)
+    assert float(tensor_util.make_ndarray(short[-1].tensor_proto)) == ratio
 
 
 def test_bad_arguments():

@@ -10,7 +10,8 @@ from keras_bsnn import _calls
 from keras_bsnn.layers import DepthStack, _saturation
 from keras_bsnn.ops import _backend, orthogonal
 
-SAMPLES = 32  # whose isometry gap is taken
+FEW = 50  # layers that XLA compiles sooner than JAX runs them one by one
+SAMPLES = 32  # whose isometry gap is taken, at most
 
 
 class Site(NamedTuple):
@@ -33,10 +34,11 @@ class Meter:
     Args:
         model: a built `keras.Model`, compiled with a loss.
         training: as of the call of a model.
-        jit_compile: whether XLA compiles the forward and the backward pass.
+        jit_compile: whether XLA compiles the forward and the backward pass: `True`,
+            `False`, or `"auto"`.
     """
 
-    def __init__(self, model, training=True, jit_compile=False):
+    def __init__(self, model, training=True, jit_compile="auto"):
         self.model, self.training, self.jit_compile = model, training, jit_compile
         self.variables = _distinct(model.variables)
         self.layers = _distinct(_measured(model))
@@ -86,7 +88,12 @@ class Meter:
             batch = keras.tree.pack_sequence_as((x, y), flat[:count])
             return self._measure(*batch, flat[count:], sites)
 
-        return _backend.compiled(function, self.jit_compile)
+        return _backend.compiled(function, self._uses_xla(sites))
+
+    def _uses_xla(self, sites):
+        if self.jit_compile != "auto":
+            return self.jit_compile
+        return keras.backend.backend() == "jax" and len(sites) <= FEW
 
     def _measure(self, x, y, values, sites):
         trained = {id(v) for v in self.model.trainable_variables}
@@ -196,8 +203,13 @@ def _of_outputs(h):
         "mean": ops.mean(h, axis=(1, 2)),
         "root_mean_square": _norm(h) / np.sqrt(h.shape[1] * h.shape[2]),
         "cosine_similarity": _cosine_similarity(h),
-        "samples": h[:, :SAMPLES],
+        "samples": h[:, : _isometry_samples(h.shape[-1])],
     }
+
+
+def _isometry_samples(features):
+    """How many: a random matrix is nearly singular now and then if it is square."""
+    return SAMPLES if features <= SAMPLES // 2 else min(SAMPLES, features // 2)
 
 
 def _cosine_similarity(h):

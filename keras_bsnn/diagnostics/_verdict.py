@@ -24,13 +24,18 @@ ADVICE = {
 
 
 def of(report):
-    """The verdict on a `SignalReport`."""
-    broken = _not_finite(report)
-    found = [broken] if broken else [x for find in FINDERS if (x := find(report))]
+    """The verdict on a `SignalReport`: a list of sentences."""
+    found = faults(report)
     if not found:
-        return _praise(report)
+        return [_praise(report)]
     advice = next(words for kind, words in ADVICE.items() if _has(report, kind))
-    return f"{' '.join(found)} Try {advice}."
+    return [*found, f"Try {advice}."]
+
+
+def faults(report):
+    """What is in the way of the signal, a sentence each."""
+    broken = _not_finite(report)
+    return [broken] if broken else [x for find in FINDERS if (x := find(report))]
 
 
 def _has(report, kind):

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_bsnn import plots
 from keras_bsnn._public import public
-from keras_bsnn.diagnostics import _verdict
+from keras_bsnn.diagnostics import _page, _verdict
 from keras_bsnn.diagnostics._meter import Meter
 from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import isometry
@@ -29,7 +29,8 @@ class SignalReport:
             samples can no longer be told apart.
         gradient: norm of the gradient of the loss with respect to the output.
         weight_gradient: norm of the gradient with respect to the weights.
-        isometry_gap: of the outputs of up to 32 samples, `ops.isometry.isometry_gap`.
+        isometry_gap: of the outputs of up to 32 samples, or half as many as features,
+            `ops.isometry.isometry_gap`.
         orthogonality_error: of the kernel, `ops.orthogonal.orthogonality_error`.
         saturated: share of the activations that have a slope below 0.01.
         loss: of the batch, a number.
@@ -63,9 +64,14 @@ class SignalReport:
         return bool(np.isfinite(norms).all())
 
     @property
+    def gets_through(self):
+        """Whether the signal does, at both ends and without harm in between."""
+        return not _verdict.faults(self)
+
+    @property
     def verdict(self):
         """Whether the signal gets through, in words, and what to try if not."""
-        return _verdict.of(self)
+        return " ".join(_verdict.of(self))
 
     def trained(self):
         """The same, of the layers that have weights to train."""
@@ -91,6 +97,32 @@ class SignalReport:
         """Draws what `plots.signals` does, of this report."""
         plots.signals({"": self}, path)
 
+    def to_html(self, path, title="Signal report", facts=None):
+        """Writes a page: the verdict, the figure and the table, in one file.
+
+        It loads nothing from elsewhere. The table has all layers of up to 300.
+
+        Args:
+            path: of the file to write.
+            title: of the page.
+            facts: dict from a label to a text, to be told of what was measured.
+
+        Example:
+
+        >>> import keras_bsnn, numpy as np, pathlib, tempfile
+        >>> model = keras_bsnn.models.bsnn_mlp(20, 16, input_shape=(4,))
+        >>> model.compile(loss="mse")
+        >>> report = keras_bsnn.diagnostics.signal_report(
+        ...     model, np.random.randn(8, 4), np.zeros((8, 10)))
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "report.html")
+        >>> report.to_html(path, title="My network", facts={"Data": "noise"})
+        >>> "<title>My network</title>" in path.read_text(encoding="utf-8")
+        True
+        """
+        page = _page.of(self, title, facts or {})
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(page)
+
 
 NAMES = ("layers", "kinds")
 ARRAYS = (
@@ -102,7 +134,7 @@ COLUMNS = ("second_moment", *ARRAYS)
 
 
 @public
-def signal_report(model, x, y, training=True, jit_compile=False):
+def signal_report(model, x, y, training=True, jit_compile="auto"):
     """Measures how signals and gradients pass through each layer of a model.
 
     Args:
@@ -113,16 +145,17 @@ def signal_report(model, x, y, training=True, jit_compile=False):
         y: their targets.
         training: as of the call of a model: by default as in a training step, with the
             statistics of the batch where it is normalized. The model does not change.
-        jit_compile: whether XLA compiles it: worth it only for what is measured often,
-            see `keras_bsnn.callbacks.SignalMonitor`.
+        jit_compile: whether XLA compiles it: `True`, worth it only for what is measured
+            very often; `False`; or `"auto"`, which is so on JAX where the layers are at
+            most 50, a `DepthStack` counted as one.
 
     Returns:
         A `SignalReport`. The cost is that of a training step without compilation, and
         twice the memory of the outputs of all layers.
 
     Raises:
-        ValueError: `model` is not as above, has no weights to train or some that are
-            not finite, or `x` and `y` do not fit it.
+        ValueError: `model` or `jit_compile` is not as above, the model has no weights
+            to train or some that are not finite, or `x` and `y` do not fit it.
 
     Source: this package.
 
@@ -163,8 +196,13 @@ class SignalMeter:
     [100, 400]
     """
 
-    def __init__(self, model, training=True, jit_compile=False):
+    def __init__(self, model, training=True, jit_compile="auto"):
         _check(model)
+        if jit_compile not in (True, False, "auto"):
+            raise ValueError(
+                "`jit_compile` must be True, False or 'auto'. "
+                f"Received: jit_compile={jit_compile!r}"
+            )
         self.meter = Meter(model, training, jit_compile)
 
     def __call__(self, x, y):

@@ -19,7 +19,14 @@ LINEAR = ("cosine_similarity", "saturated")
 
 
 @public
-def signals(reports, path, xlabel="layer", fields=("root_mean_square", "gradient")):
+def signals(
+    reports,
+    path,
+    xlabel="layer",
+    fields=("root_mean_square", "gradient"),
+    size=None,
+    **saving,
+):
     """Draws what passes through models against depth, a curve for each model.
 
     Args:
@@ -30,6 +37,8 @@ def signals(reports, path, xlabel="layer", fields=("root_mean_square", "gradient
         fields: what to draw, each in a panel of its own: of `"root_mean_square"`,
             `"gradient"`, `"weight_gradient"`, `"isometry_gap"`, `"cosine_similarity"`,
             `"saturated"` and `"orthogonality_error"`.
+        size: width and height in inches.
+        saving: further arguments of `matplotlib.figure.Figure.savefig`.
 
     Raises:
         ValueError: a field is not one of these.
@@ -45,18 +54,22 @@ def signals(reports, path, xlabel="layer", fields=("root_mean_square", "gradient
     """
     check_fields(fields)
     rows = len(fields)
-    size = (7, 2 + 2 * rows)
-    with figure(path, rows, size=size, sharex=True, squeeze=False) as panels:
+    size = size or (7, 2 + 2 * rows)
+    shared = {"sharex": True, "squeeze": False}
+    with figure(path, rows, size=size, saving=saving, **shared) as panels:
         panels = panels[:, 0]
         for panel, field in zip(panels, fields, strict=True):
             for label, report in reports.items():
                 _draw(panel, label, getattr(report, field), field)
-            if field not in LINEAR:
+            if not any(np.isfinite(line.get_ydata()).any() for line in panel.lines):
+                _say(panel, "0 or not finite")
+            elif field not in LINEAR:
                 panel.set_yscale("log")
                 _limit(panel)
             panel.set_title(TITLES[field])
         panels[-1].set_xlabel(xlabel)
-        legend_above(panels, ncols=1 if len(reports) < 4 else 2)
+        if any(reports):
+            legend_above(panels, ncols=1 if len(reports) < 4 else 2)
 
 
 def check_fields(fields):
@@ -77,6 +90,10 @@ def _draw(panel, label, values, field):
     if is_zero.any() and not is_zero.all():
         first = np.argmin(is_zero)
         _mark_end(panel, (layers[first], values[first]), line.get_color())
+
+
+def _say(panel, words):
+    panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", fontsize=11)
 
 
 def _limit(panel):

@@ -22,6 +22,7 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 2,
     "savefig.dpi": 80,
+    "svg.hashsalt": "keras_bsnn",  # the same file each time
     "xtick.labelsize": 11,
     "ytick.labelsize": 11,
 }
@@ -29,16 +30,17 @@ STYLE = {
 
 @public
 @contextlib.contextmanager
-def figure(path, rows=1, columns=1, size=None, **kwargs):
+def figure(path, rows=1, columns=1, size=None, saving=None, **kwargs):
     """The panels of a figure in the style of this package, which is then written.
 
     Curves get colors that colour-blind readers tell apart, and then other lines.
 
     Args:
-        path: of the image file to write when all is drawn; or an open file, for a PNG.
+        path: of the image file to write when all is drawn, or an open file.
         rows, columns: numbers of panels.
         size: width and height in inches, by default of a picture that fills the width
             of a phone.
+        saving: dict of further arguments of `matplotlib.figure.Figure.savefig`.
         kwargs: further arguments of `matplotlib.figure.Figure.subplots`.
 
     Returns:
@@ -63,7 +65,7 @@ def figure(path, rows=1, columns=1, size=None, **kwargs):
     with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycle}):
         drawn = Figure(figsize=size or (7, 1 + 2.8 * rows), layout="constrained")
         yield drawn.subplots(rows, columns, **kwargs)
-        drawn.savefig(path)
+        drawn.savefig(path, **(saving or {}))
 
 
 def count_in_integers(*panels):

@@ -293,6 +293,8 @@ def test_what_cannot_be_measured():
         diagnostics.signal_report(model, X[:, :5], Y)
     with pytest.raises(ValueError, match=r"as many samples. Received: \[11, 12\]"):
         diagnostics.signal_report(model, X[:11], Y)
+    with pytest.raises(ValueError, match=r"`jit_compile` must be True.*'always'"):
+        diagnostics.signal_report(model, X, Y, jit_compile="always")
     with pytest.raises(ValueError, match="have weights to train"):
         diagnostics.signal_report(compiled(keras.layers.ReLU()), X, Y)
     kernel = model.layers[1].kernel
