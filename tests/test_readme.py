@@ -185,6 +185,28 @@ def test_what_is_said_of_copying():
         assert row["loss"] == pytest.approx(blind, rel=0.1)
 
 
+def test_what_is_said_of_permuted_images():
+    rows = {(r["network"], r["units"]): r for r in results("roaf_psmnist/*_0.json")}
+    curves = {key: [p["accuracy"] for p in row["curve"]] for key, row in rows.items()}
+    for units in (64, 128, 256, 512):
+        assert len(curves["ROAF", units]) == 10
+    for units in (256, 512):
+        first, *_, last = curves["ROAF", units]
+        assert first > 0.95 and last == pytest.approx(0.984, abs=5e-4)
+    lost = curves["ROAF", 512][-1] - curves["ROAF", 64][-1]
+    assert lost == pytest.approx(0.01, abs=0.003)
+    for name in ("LSTM", "GRU"):
+        assert len(curves[name, 256]) == 4 and curves[name, 256][-1] < 0.95
+
+
+def test_what_is_said_of_the_monitor():
+    for path in (ROOT / "benchmarks" / "results").glob("monitor_*.json"):
+        found = json.loads(path.read_text())["result"]
+        epoch, further = (np.median(found[k][1:]) for k in ("epochs", "measurements"))
+        assert further < 0.05 * epoch
+        assert f"| {further:.2f} s | {further / epoch:.1%} |" in README
+
+
 def test_what_is_said_of_recurrent_layers():
     path = ROOT / "benchmarks" / "results" / "recurrent.json"
     rows = json.loads(path.read_text())["result"]
