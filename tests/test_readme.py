@@ -194,7 +194,7 @@ def test_what_is_said_of_permuted_images():
         first, *_, last = curves["ROAF", units]
         assert first > 0.95 and last == pytest.approx(0.984, abs=5e-4)
     lost = curves["ROAF", 512][-1] - curves["ROAF", 64][-1]
-    assert lost == pytest.approx(0.01, abs=0.003)
+    assert lost == pytest.approx(0.013, abs=5e-4)
     for name in ("LSTM", "GRU"):
         assert len(curves[name, 256]) == 4 and curves[name, 256][-1] < 0.95
 
