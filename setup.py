@@ -42,6 +42,8 @@ setup(
             "pytest-xdist>=3.8",
             "hypothesis>=6.150",
             "ruff>=0.17",
+            "nbclient>=0.11",  # executes the notebook of examples/, as ipykernel
+            "ipykernel>=7.4",
         ],
     },
     classifiers=[
