@@ -74,7 +74,20 @@ def count_in_integers(*panels):
         panel.xaxis.get_major_locator().set_params(integer=True)
 
 
+@public
 def legend_above(panels, **kwargs):
-    """One legend for all panels, outside of them."""
+    """One legend for all panels of a figure, outside of them.
+
+    Args:
+        panels: of `figure`, an array with the same curves in each.
+        kwargs: further arguments of `matplotlib.figure.Figure.legend`.
+
+    Example:
+
+    >>> import io, keras_bsnn
+    >>> with keras_bsnn.plots.figure(io.BytesIO(), rows=2) as panels:
+    ...     curves = [panel.plot([1, 2, 3], label="rising") for panel in panels]
+    ...     keras_bsnn.plots.legend_above(panels)
+    """
     handles = panels[0].get_legend_handles_labels()
     panels[0].figure.legend(*handles, loc="outside upper left", **kwargs)
