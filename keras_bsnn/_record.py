@@ -17,7 +17,7 @@ def environment():
     return {
         "command": " ".join(["python", *sys.argv]),
         "backend": keras.backend.backend(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions()},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": _processor(),
@@ -26,7 +26,7 @@ def environment():
     }
 
 
-def _versions():
+def versions():
     found = {}
     for package in PACKAGES:
         try:

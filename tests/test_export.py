@@ -111,3 +111,72 @@ def test_fold_of_sequences():
 def test_fold_takes_a_built_sequential():
     with pytest.raises(ValueError, match="`model` must be a built"):
         export.fold(keras.Sequential([keras.layers.Dense(2)]))
+
+
+RAW = keras.Sequential(
+    [keras.Input((4, 4, 1), dtype="uint8"), keras.layers.Rescaling(0.1)]
+)
+
+
+def test_preprocessing_is_served_too(model, tmp_path):
+    import tensorflow as tf
+
+    export.saved_model(model, tmp_path / "served", preprocessing=RAW)
+    raw = np.random.default_rng(0).integers(0, 255, (3, 4, 4, 1), dtype="uint8")
+    served = tf.saved_model.load(tmp_path / "served")
+    expected = model.predict(raw * np.float32(0.1), verbose=0)
+    np.testing.assert_allclose(served.serve(raw), expected, atol=1e-5)
+
+
+def test_a_certificate_tells_of_each_kernel(model, tmp_path):
+    export.saved_model(model, tmp_path / "served")
+    found = export.verify(tmp_path / "served")
+    assert found["parameters"] == model.count_params()
+    assert found["versions"]["keras"] == keras.__version__
+    first, stack, last = found["kernels"]
+    assert stack["shape"] == [3, 8, 8] and stack["orthogonal"]
+    assert stack["orthogonality_error"] < 1e-5
+    assert stack["largest_singular_value"] == pytest.approx(1, abs=1e-5)
+    kernel = keras.ops.convert_to_numpy(model.layers[-1].kernel)
+    assert not last["orthogonal"] and not first["orthogonal"]
+    assert last["largest_singular_value"] == pytest.approx(np.linalg.norm(kernel, 2))
+
+
+def test_the_hash_is_that_of_the_weights(model, tmp_path):
+    hashes = []
+    for k in range(3):
+        export.saved_model(model, tmp_path / f"{k}")
+        hashes.append(export.verify(tmp_path / f"{k}")["weights_sha256"])
+        if k == 1:
+            model.layers[-1].bias.assign_add(np.full(10, 1e-6, "float32"))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize("damage", ["change", "remove", "add"])
+def test_other_files_are_not_certified(model, tmp_path, damage):
+    folder = tmp_path / "served"
+    export.saved_model(model, folder)
+    (weights,) = folder.glob("variables/*.data*")
+    if damage == "remove":
+        weights.unlink()
+    elif damage == "add":
+        weights.with_name("new").write_text("")
+    else:
+        values = bytearray(weights.read_bytes())
+        values[len(values) // 2] ^= 1
+        weights.write_bytes(values)
+    with pytest.raises(ValueError, match=r"variables/.* changed, went or came"):
+        export.verify(folder)
+
+
+def test_what_is_not_certified_is_not_exported(model, tmp_path):
+    stack = model.layers[-2]
+    kernels = keras.ops.convert_to_numpy(stack.trainable_variables[0])
+    stack.trainable_variables[0].assign(1.01 * kernels)
+    with pytest.raises(ValueError, match=r"error of 0\.0[12].*above 0\.0001.*retract"):
+        export.saved_model(model, tmp_path / "served")
+    stack.trainable_variables[0].assign(kernels)
+    model.layers[-1].bias.assign(np.full(10, np.nan, "float32"))
+    with pytest.raises(ValueError, match=r"finite weights: .*bias' has others"):
+        export.saved_model(model, tmp_path / "served")
+    assert list(tmp_path.iterdir()) == []

@@ -117,6 +117,11 @@ class ROAFCell(keras.layers.Layer):
         x = ops.cast(x, state.dtype)
         return x, [x] if isinstance(states, (list, tuple)) else x
 
+    def filtered(self, x):
+        """Features as the filter alone changes them."""
+        filter = _filters.get(self.filter)
+        return filter.apply(x, *self.filter_parameters, *self._made)
+
     def rule(self, **kwargs):
         """What a step does, and its gradient."""
         return StepRule(

@@ -1,8 +1,6 @@
-"""Models on their way out: SavedModel, and linear layers folded into one."""
+"""Consecutive affine layers as one."""
 
 import itertools
-import os
-import tempfile
 
 import keras
 import numpy as np
@@ -21,39 +19,6 @@ AFFINE = (
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
 )
-
-
-@public
-def saved_model(model, path):
-    """Exports a model as a TensorFlow SavedModel, which is served without this package.
-
-    The folder appears complete or not at all.
-
-    Args:
-        model: a built Keras model.
-        path: of the folder to create.
-
-    Raises:
-        FileExistsError: `path` exists already.
-
-    Example:
-
-    >>> import os, tempfile, keras_bsnn
-    >>> model = keras_bsnn.models.bsnn_mlp(depth=10, units=8, input_shape=(4,))
-    >>> path = os.path.join(tempfile.mkdtemp(), "model")
-    >>> keras_bsnn.export.saved_model(model, path)
-    >>> sorted(os.listdir(path))
-    ['assets', 'fingerprint.pb', 'saved_model.pb', 'variables']
-    """
-    path = os.path.abspath(path)
-    if os.path.lexists(path):
-        raise FileExistsError(
-            f"`path` must not exist yet, so that no model is lost. Received: {path}"
-        )
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
-        draft = os.path.join(folder, "model")
-        model.export(draft, verbose=False)
-        os.rename(draft, path)
 
 
 @public
@@ -92,9 +57,9 @@ def fold(model):
             f"`model` must be a built keras.Sequential. Received: {model!r}"
         )
     layers, shape = [], model.input_shape
-    for is_affine, group in itertools.groupby(_flat(model), _is_affine):
+    for are_affine, group in itertools.groupby(_flat(model), is_affine):
         group = [*group]
-        if is_affine and any(layer.weights for layer in group):
+        if are_affine and any(layer.weights for layer in group):
             group = [_dense(group, shape[-1])]
         for layer in group:
             shape = layer.compute_output_shape(shape)
@@ -108,11 +73,11 @@ def _flat(layer):
     return itertools.chain.from_iterable(map(_flat, layer.layers))
 
 
-def _is_affine(layer):
+def is_affine(layer):
     if isinstance(layer, DepthStack):
-        return _is_affine(layer.block) and not layer.return_sequence
+        return is_affine(layer.block) and not layer.return_sequence
     if isinstance(layer, keras.Sequential):
-        return all(map(_is_affine, layer.layers))
+        return all(map(is_affine, layer.layers))
     linear = keras.activations.linear
     return (
         isinstance(layer, AFFINE)
@@ -122,21 +87,33 @@ def _is_affine(layer):
 
 
 def _dense(layers, inputs):
-    """One layer that does what affine layers do to zero and to each unit vector."""
-    with _backend.float64():
-        x = np.concatenate([np.zeros((1, inputs)), np.eye(inputs)])
-        for layer in layers:
-            x = _in_float64(layer, x.shape)(x, training=False)
-        offset, *rows = keras.ops.convert_to_numpy(x)
-    dense = keras.layers.Dense(len(offset))
+    kernel, bias = affine_map(layers, inputs)
+    dense = keras.layers.Dense(len(bias))
     dense.build((None, inputs))
-    dense.set_weights([rows - offset, offset])
+    dense.set_weights([kernel, bias])
     return dense
 
 
-def _in_float64(layer, input_shape):
-    """The same layer, with the same weights."""
-    wide = type(layer).from_config(_config_in_float64(layer.get_config()))
+def affine_map(layers, inputs, **config):
+    """Kernel and bias, in float64: what layers do to zero and to each unit vector.
+
+    Args:
+        layers: affine ones, one after the other.
+        inputs: number of features of the first.
+        config: arguments of the layers that are to differ, such as `activation=None`.
+    """
+    with _backend.float64():
+        x = np.concatenate([np.zeros((1, inputs)), np.eye(inputs)])
+        for layer in layers:
+            x = _in_float64(layer, x.shape, config)(x, training=False)
+        bias, *rows = keras.ops.convert_to_numpy(x)
+    return rows - bias, bias
+
+
+def _in_float64(layer, input_shape, changed):
+    """The same layer, with the same weights, but for some arguments."""
+    config = {**_config_in_float64(layer.get_config()), **changed}
+    wide = type(layer).from_config(config)
     wide.build(input_shape)
     wide.set_weights(layer.get_weights())
     return wide

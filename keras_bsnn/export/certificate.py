@@ -1,0 +1,154 @@
+"""What a model was when it was exported, and whether what was exported still is."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_bsnn._public import public
+from keras_bsnn._record import versions
+from keras_bsnn.constraints import orthogonal_constraint
+from keras_bsnn.layers import DepthStack
+from keras_bsnn.ops import orthogonal
+
+NAME = "certificate.json"
+
+
+def of(model, tolerance):
+    """A dict for JSON: versions, the hash of the weights, and facts on each kernel.
+
+    Raises:
+        ValueError: a weight is not finite, or a kernel with the constraint `Orthogonal`
+            has an orthogonality error above `tolerance`.
+    """
+    weights = [(v, keras.ops.convert_to_numpy(v)) for v in model.weights]
+    _check_finite(weights)
+    stacked = {id(v) for stack in _stacks(model) for v in stack.weights}
+    kernels = [
+        _of_kernel(v, w if id(v) in stacked else w.reshape(-1, w.shape[-1]))
+        for v, w in weights
+        if _is_kernel(v)
+    ]
+    _check_orthogonal(kernels, tolerance)
+    return {
+        "versions": versions(),
+        "parameters": int(sum(w.size for _, w in weights)),
+        "weights_sha256": _hash_of_weights(weights),
+        "kernels": kernels,
+    }
+
+
+def write(certificate, folder):
+    """With the hash of each file that is there, beside these."""
+    record = {**certificate, "files_sha256": _hashes_of_files(folder)}
+    Path(folder, NAME).write_text(json.dumps(record, indent=1) + "\n")
+
+
+@public
+def verify(path):
+    """Reads the certificate of an exported model, if the files are what they were.
+
+    Args:
+        path: of a folder that `keras_bsnn.export.saved_model` has written.
+
+    Returns:
+        A dict: `versions` of the packages that wrote it, the number of `parameters`,
+        `weights_sha256`, `files_sha256`, and `kernels`, a list of dicts with `path`,
+        `shape`, `orthogonal` (whether it is constrained to be), `orthogonality_error`
+        and `largest_singular_value`; of a stack, the largest in any layer.
+
+    Raises:
+        FileNotFoundError: there is no certificate.
+        ValueError: a file is missing, new, or another one.
+
+    Source: this package.
+
+    Example:
+
+    >>> import os, tempfile, keras_bsnn
+    >>> model = keras_bsnn.models.bsnn_mlp(depth=10, units=8, input_shape=(4,))
+    >>> path = os.path.join(tempfile.mkdtemp(), "model")
+    >>> keras_bsnn.export.saved_model(model, path)
+    >>> kernels = keras_bsnn.export.verify(path)["kernels"]
+    >>> max(k["orthogonality_error"] for k in kernels if k["orthogonal"]) < 1e-5
+    True
+    """
+    record = json.loads(Path(path, NAME).read_text())
+    found, expected = _hashes_of_files(path), record["files_sha256"]
+    if found != expected:
+        different = found.items() ^ expected.items()
+        names = sorted({name for name, _ in different})
+        raise ValueError(
+            f"{path} is not what was exported: {', '.join(names)} changed, "
+            "went or came."
+        )
+    return record
+
+
+def _is_kernel(variable):
+    return variable.name.endswith("kernel") and len(variable.shape) >= 2
+
+
+def _stacks(model):
+    """Of a model, and of the models in it."""
+    for layer in model.layers:
+        if isinstance(layer, DepthStack):
+            yield layer
+        elif isinstance(layer, keras.Model):
+            yield from _stacks(layer)
+
+
+def _of_kernel(variable, matrices):
+    """Of `(..., inputs, outputs)`: a convolution's is what it multiplies patches by."""
+    error = orthogonal.orthogonality_error(matrices)
+    singular_values = np.linalg.svd(matrices.astype("float64"), compute_uv=False)
+    return {
+        "path": variable.path,
+        "shape": list(variable.shape),
+        "orthogonal": orthogonal_constraint(variable) is not None,
+        "orthogonality_error": float(keras.ops.max(error)),
+        "largest_singular_value": float(singular_values.max()),
+    }
+
+
+def _check_finite(weights):
+    for variable, values in weights:
+        if not np.all(np.isfinite(values)):
+            raise ValueError(
+                f"`model` must have finite weights: {variable.path!r} has others."
+            )
+
+
+def _check_orthogonal(kernels, tolerance):
+    for kernel in kernels:
+        if kernel["orthogonal"] and not kernel["orthogonality_error"] <= tolerance:
+            raise ValueError(
+                f"`model` must have orthogonal kernels: {kernel['path']!r} has an "
+                f"orthogonality error of {kernel['orthogonality_error']:.3g}, above "
+                f"{tolerance:g}. `keras_bsnn.callbacks.retract(model)` brings it back."
+            )
+
+
+def _hash_of_weights(weights):
+    """Of all values in their order, with their types and shapes."""
+    found = hashlib.sha256()
+    for _, values in weights:
+        found.update(f"{values.dtype} {values.shape}".encode())
+        found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()
+
+
+def _hashes_of_files(folder):
+    files = (path for path in Path(folder).rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): _hash_of_file(path)
+        for path in sorted(files)
+        if path.name != NAME
+    }
+
+
+def _hash_of_file(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

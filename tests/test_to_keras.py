@@ -1,0 +1,186 @@
+"""Models of Keras' own layers equal those that they are made of."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_bsnn import activations, models
+from keras_bsnn.export import to_keras
+from keras_bsnn.layers import (
+    ROAF,
+    BatchNormDense,
+    DepthStack,
+    OrthogonalDense,
+    ROAFDense,
+)
+from keras_bsnn.recalibration import recalibrate
+
+SHAPE = (4, 4, 1)
+X = np.random.default_rng(0).normal(size=(1000, *SHAPE)).astype("float32")
+FAMILIES = {
+    "bsnn": lambda: models.bsnn_mlp(30, 12, input_shape=SHAPE),
+    "bsnn relu": lambda: models.bsnn_mlp(30, 12, "relu", input_shape=SHAPE),
+    "bsnn leaky": lambda: models.bsnn_mlp(30, 12, "leaky_relu", input_shape=SHAPE),
+    "bsnn gp": lambda: models.bsnn_mlp(30, 12, "gp_tanh", input_shape=SHAPE),
+    "linear": lambda: models.batchnorm_mlp(100, 12, None, input_shape=SHAPE),
+    "batchnorm": lambda: models.batchnorm_mlp(30, 12, input_shape=SHAPE),
+    "sine": lambda: models.batchnorm_mlp(30, 12, "sin", input_shape=SHAPE),
+    "roaf": lambda: models.roaf_mlp(30, 12, input_shape=SHAPE),
+    "roaf shift": lambda: models.roaf_mlp(30, 12, filter="shift", input_shape=SHAPE),
+    "roaf shared": lambda: models.roaf_mlp(
+        30, 12, shared_filter=True, input_shape=SHAPE
+    ),
+}
+
+
+def trained(model):
+    """A little, so that no weight is at its start."""
+    keras.utils.set_random_seed(0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss)
+    x = X.reshape(len(X), *model.input_shape[1:])
+    model.fit(x, np.arange(len(X)) % 10, batch_size=250, epochs=2, verbose=0)
+    recalibrate(model, x)
+    return model
+
+
+def assert_equal(plain, model, x, atol=1e-4):
+    expected = model.predict(x, verbose=0, batch_size=250)
+    assert np.std(expected) > 1e-3
+    np.testing.assert_allclose(
+        plain.predict(x, verbose=0, batch_size=250), expected, atol=atol
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family(family, tmp_path):
+    model = trained(FAMILIES[family]())
+    plain = to_keras(model)
+    assert "keras_bsnn" not in plain.to_json()
+    assert_equal(plain, model, X)
+    plain.save(tmp_path / "plain.keras")
+    reloaded = keras.models.load_model(tmp_path / "plain.keras")
+    assert_equal(reloaded, model, X)
+
+
+def test_it_loads_where_this_package_is_not_installed(tmp_path):
+    model = trained(models.batchnorm_mlp(5, 12, "sin", input_shape=SHAPE))
+    to_keras(model).save(tmp_path / "plain.keras")
+    np.save(tmp_path / "x.npy", X[:10])
+    code = """if True:
+        import sys
+        sys.modules["keras_bsnn"] = None  # an import of it fails
+        import keras, numpy as np
+        model = keras.models.load_model("plain.keras")
+        np.save("y.npy", model.predict(np.load("x.npy"), verbose=0))
+    """
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    found, expected = np.load(tmp_path / "y.npy"), model.predict(X[:10], verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def kinds(model):
+    return [type(layer).__name__ for layer in model.layers[1:]]
+
+
+def test_constants_go_into_kernels():
+    model = models.bsnn_mlp(3, 8, "gp_tanh", input_shape=(4,))
+    start = ["Flatten", "Dense", "UnitNormalization", "Rescaling", "Activation"]
+    assert kinds(to_keras(model)) == [*start, *["Dense"] * 4]
+
+
+def test_a_shaped_relu_is_a_leaky_one():
+    model = models.bsnn_mlp(2, 8, "relu", input_shape=(4,))
+    hidden = ["Dense", "LeakyReLU"]
+    assert kinds(to_keras(model))[-6:] == ["LeakyReLU", *hidden, *hidden, "Dense"]
+
+
+def test_a_bottleneck_stays():
+    layers = [keras.layers.Dense(n) for n in (2, 50)]
+    plain = to_keras(keras.Sequential([keras.Input((40,)), *layers]))
+    assert kinds(plain) == ["Dense", "Dense"]
+
+
+def test_a_stack_that_is_too_deep_to_be_taken_apart():
+    stack = DepthStack(OrthogonalDense(6, "gp_tanh"), 20)
+    model = keras.Sequential([keras.Input((6,)), stack, keras.layers.Dense(2)])
+    with pytest.warns(UserWarning, match=r"stack of more than 10 layers.*needs keras_"):
+        plain = to_keras(model, largest_depth=10)
+    assert kinds(plain) == ["DepthStack", "Dense"]
+    x = X.reshape(-1, 16)[:, :6]
+    assert_equal(plain, model, x)
+    plain.layers[1].trainable_variables[0].assign(np.zeros((20, 6, 6)))
+    assert not np.allclose(plain.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_functional_models():
+    inputs = keras.Input((6,))
+    shared = OrthogonalDense(6, "gp_tanh")
+    a, b = shared(inputs), shared(keras.layers.ReLU()(inputs))
+    c = DepthStack(ROAFDense(6, 0.9), 5)(keras.layers.add([a, b]))
+    model = keras.Model(inputs, keras.layers.Dense(10)(c))
+    plain = to_keras(trained_on_six(model))
+    assert "keras_bsnn" not in plain.to_json()
+    assert_equal(plain, model, X.reshape(-1, 16)[:, :6])
+
+
+def trained_on_six(model):
+    x = X.reshape(-1, 16)[:, :6]
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x, np.arange(len(x)) % 10, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("function", ["gelu", keras.activations.relu, "softsign"])
+def test_activations_of_any_kind(function):
+    shaped = activations.DepthShaped(function, 10)
+    for activation in (shaped, activations.Gained(shaped, 0.5), "softmax"):
+        model = keras.Sequential(
+            [
+                keras.Input((6,)),
+                keras.layers.Dense(5, activation),
+                keras.layers.Activation(activation),
+                activations.Gained("tanh", 2.0),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dropout(0.5),
+                BatchNormDense(4, activation, affine=True),
+            ]
+        )
+        assert_equal(to_keras(model), model, X.reshape(-1, 16)[:, :6])
+
+
+@pytest.mark.parametrize("filter", ["haar", "shift", "rotations"])
+@pytest.mark.parametrize("kwargs", [{}, {"return_sequences": True}])
+def test_recurrent_layers(filter, kwargs):
+    layer = ROAF(7, 0.9, activation="relu", filter=filter, **kwargs)
+    backwards = ROAF(3, 0.8, beta=0.5, activation="relu", go_backwards=True)
+    last = [backwards] if kwargs else [keras.layers.Dense(3)]
+    masking = keras.layers.Masking()
+    model = keras.Sequential([keras.Input((None, 2)), masking, layer, *last])
+    plain = to_keras(model)
+    assert "keras_bsnn" not in plain.to_json()
+    x = X.reshape(-1, 8, 2).copy()
+    x[::2, 5:] = 0  # masked
+    assert_equal(plain, model, x)
+
+
+def test_half_precision():
+    policy = keras.dtype_policies.DTypePolicy("mixed_bfloat16")
+    dense = OrthogonalDense(6, "gp_tanh", dtype=policy)
+    model = keras.Sequential([keras.Input((6,)), dense, keras.layers.Dense(2)])
+    plain = to_keras(model)
+    assert {layer.compute_dtype for layer in plain.layers[1:]} == {"float32"}
+    assert_equal(plain, model, X.reshape(-1, 16)[:, :6], atol=0.05)
+
+
+def test_what_keras_has_no_equal_of():
+    recurrent = keras.Sequential([keras.Input((5, 2)), ROAF(3, 0.9, name="memory")])
+    with pytest.raises(ValueError, match="'memory', a ROAF, has none"):
+        to_keras(recurrent)
+    with pytest.raises(ValueError, match=r"must be a built keras\.Model"):
+        to_keras(keras.Sequential([OrthogonalDense(3)]))
+    with pytest.raises(ValueError, match=r"must be a built keras\.Model"):
+        to_keras(OrthogonalDense(3))
