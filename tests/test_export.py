@@ -24,6 +24,15 @@ def test_it_serves_any_batch(model, batch, tmp_path):
     )
 
 
+def test_classes_of_others_are_not_folded():
+    class Curved(keras.layers.Dense):
+        def call(self, inputs):
+            return super().call(inputs) ** 2
+
+    model = keras.Sequential([keras.Input((4,)), Curved(3), Curved(2)])
+    assert [type(layer) for layer in export.fold(model).layers] == [Curved, Curved]
+
+
 def test_a_folder_that_exists_is_left_alone(model, tmp_path):
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "precious").write_text("model")

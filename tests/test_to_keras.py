@@ -176,6 +176,26 @@ def test_half_precision():
     assert_equal(plain, model, X.reshape(-1, 16)[:, :6], atol=0.05)
 
 
+@keras.saving.register_keras_serializable(package="test")
+class Doubled(keras.layers.Dense):
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+def test_classes_of_others_are_kept():
+    layers = [Doubled(4), Doubled(3, "tanh")]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    plain = to_keras(model)
+    assert kinds(plain) == ["Doubled", "Doubled"]
+    assert_equal(plain, model, X.reshape(-1, 16)[:, :6])
+
+
+def test_quantized_layers_are_kept():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    model.quantize("int8")
+    assert_equal(to_keras(model), model, X.reshape(-1, 16)[:, :6])
+
+
 def test_what_keras_has_no_equal_of():
     recurrent = keras.Sequential([keras.Input((5, 2)), ROAF(3, 0.9, name="memory")])
     with pytest.raises(ValueError, match="'memory', a ROAF, has none"):

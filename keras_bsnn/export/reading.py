@@ -18,11 +18,13 @@ from keras_bsnn.layers import (
 
 LEAKY = {keras.activations.relu: 0.0, keras.activations.leaky_relu: 0.2}  # slopes
 PACKAGE = __name__.partition(".")[0]
+READERS = {}  # from a class to a function like `steps_of`
 
 
-@functools.singledispatch
 def steps_of(layer, largest_depth):
     """The steps of a layer in evaluation.
+
+    A class derived from one that is known may compute anything: it is kept.
 
     Args:
         layer: a built layer, of Keras or of this package.
@@ -31,6 +33,12 @@ def steps_of(layer, largest_depth):
     Raises:
         ValueError: no steps compute what the layer does.
     """
+    is_quantized = getattr(layer, "quantization_mode", None) is not None
+    read = _unchanged if is_quantized else READERS.get(type(layer), _unchanged)
+    return read(layer, largest_depth)
+
+
+def _unchanged(layer, largest_depth):
     if needs_package(layer):
         raise ValueError(
             f"`model` must have equals of its layers in Keras. {layer.name!r}, a "
@@ -38,6 +46,16 @@ def steps_of(layer, largest_depth):
             "any model."
         )
     return [_kept(layer)]
+
+
+def reads(*classes):
+    """Decorates the reader of layers of these classes."""
+
+    def decorate(reader):
+        READERS.update(dict.fromkeys(classes, reader))
+        return reader
+
+    return decorate
 
 
 def needs_package(thing):
@@ -59,15 +77,15 @@ def _kept(layer):
     return Kept(functools.partial(type(layer).from_config, config), layer.get_weights())
 
 
-@steps_of.register(keras.Sequential)
+@reads(keras.Sequential)
 def _of_sequential(model, largest_depth):
     return _in_turn(model.layers, largest_depth)
 
 
-@steps_of.register(DepthStack)
+@reads(DepthStack)
 def _of_stack(stack, largest_depth):
     if stack.return_sequence:
-        return steps_of.dispatch(object)(stack, largest_depth)
+        return _unchanged(stack, largest_depth)
     if is_affine(stack):
         return [_affine(stack)]
     if stack.depth > largest_depth:
@@ -79,14 +97,12 @@ def _in_turn(layers, largest_depth):
     return [step for layer in layers for step in steps_of(layer, largest_depth)]
 
 
-@steps_of.register(keras.layers.Dense)
-@steps_of.register(OrthogonalDense)
-@steps_of.register(BatchNormDense)
+@reads(keras.layers.Dense, OrthogonalDense, BatchNormDense)
 def _of_dense(layer, largest_depth):
     return [_affine(layer, activation=None), *_of_activation(layer.activation)]
 
 
-@steps_of.register(ROAFDense)
+@reads(ROAFDense)
 def _of_additive_filter(layer, largest_depth):
     filtered = _affine(layer, beta=0.0)
     inner = _affine(layer, alpha=0.0, beta=1.0, activation=None)
@@ -95,14 +111,14 @@ def _of_additive_filter(layer, largest_depth):
     return [Sum(([filtered], added))]
 
 
-@steps_of.register(ROAF)
+@reads(ROAF)
 def _of_recurrent_filter(layer, largest_depth):
     """With ReLU, for `h = relu(h) - relu(-h)`: three times the units do it.
 
     They are `relu(z)` of what is added, and both parts of the filtered state.
     """
     if layer.cell.activation is not keras.activations.relu or layer.return_state:
-        return steps_of.dispatch(object)(layer, largest_depth)
+        return _unchanged(layer, largest_depth)
     cell, n = layer.cell, layer.cell.units
     kernel, recurrent, bias = _recurrent_weights(cell)
     beta = 1 - cell.alpha if cell.beta is None else cell.beta
@@ -125,7 +141,7 @@ def _recurrent_weights(cell):
     return kernel, recurrent, bias[0] if bias else np.zeros(cell.units)
 
 
-@steps_of.register(keras.layers.BatchNormalization)
+@reads(keras.layers.BatchNormalization)
 def _of_normalization(layer, largest_depth):
     if layer.axis not in (-1, len(_built_for(layer)) - 1):
         return [_kept(layer)]
@@ -133,27 +149,28 @@ def _of_normalization(layer, largest_depth):
     return [Scaled(np.diagonal(kernel).copy(), bias)]
 
 
-@steps_of.register(keras.layers.Rescaling)
+@reads(keras.layers.Rescaling)
 def _of_rescaling(layer, largest_depth):
     return [_scaled(layer.scale, layer.offset)]
 
 
-@steps_of.register(keras.layers.Dropout)
-@steps_of.register(keras.layers.GaussianDropout)
-@steps_of.register(keras.layers.GaussianNoise)
-@steps_of.register(keras.layers.ActivityRegularization)
+@reads(
+    keras.layers.Dropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.ActivityRegularization,
+)
 def _of_nothing(layer, largest_depth):
     """In evaluation."""
     return []
 
 
-@steps_of.register(keras.layers.Activation)
+@reads(keras.layers.Activation)
 def _of_activation_layer(layer, largest_depth):
     return _of_activation(layer.activation)
 
 
-@steps_of.register(activations.GaussianPoincare)
-@steps_of.register(activations.Gained)
+@reads(activations.GaussianPoincare, activations.DepthShaped, activations.Gained)
 def _of_our_activation(layer, largest_depth):
     return _of_activation(layer)
 
