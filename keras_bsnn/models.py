@@ -360,7 +360,7 @@ def roaf_rnn(
 
 def _to_unit(alpha, beta):
     """Brings a sum of independent terms of `beta`, that fades by `alpha`, to size 1."""
-    beta = 1 - alpha if beta is None else abs(beta)
+    beta = abs(roaf.beta_of(alpha, beta))
     return (2 - 2 * alpha) ** 0.5 / beta if beta and alpha < 1 else 1.0
 
 

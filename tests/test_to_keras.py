@@ -190,6 +190,16 @@ def test_classes_of_others_are_kept():
     assert_equal(plain, model, X.reshape(-1, 16)[:, :6])
 
 
+def test_models_within_models():
+    inputs = keras.Input((6,))
+    inner = keras.Model(inputs, keras.layers.Dense(6, "tanh")(inputs))
+    layers = [inner, DepthStack(inner, 3), OrthogonalDense(6, "gp_tanh")]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    plain = to_keras(model)
+    assert kinds(plain)[:4] == ["Functional"] * 4
+    assert_equal(plain, model, X.reshape(-1, 16)[:, :6])
+
+
 def test_quantized_layers_are_kept():
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
     model.quantize("int8")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _calls
+from keras_bsnn import _calls, _model
 from keras_bsnn.layers import DepthStack, _saturation
 from keras_bsnn.ops import _backend, orthogonal
 
@@ -41,7 +41,7 @@ class Meter:
     def __init__(self, model, training=True, jit_compile="auto"):
         self.model, self.training, self.jit_compile = model, training, jit_compile
         self.variables = _distinct(model.variables)
-        self.layers = _distinct(_measured(model))
+        self.layers = _distinct(_model.leaves(model))
         self.functions = {}
 
     def __call__(self, x, y):
@@ -172,15 +172,6 @@ def _shape(layer, y):
     if layer.return_sequence:
         return (layer.depth, y.shape[0], *y.shape[2:])
     return (layer.depth, *y.shape)
-
-
-def _measured(model):
-    """The layers of a model, and of the models among them."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _measured(layer)
-        elif not isinstance(layer, keras.layers.InputLayer):
-            yield layer
 
 
 def _distinct(items):

@@ -7,7 +7,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_bsnn import plots
+from keras_bsnn import _model, plots
 from keras_bsnn._public import public
 from keras_bsnn.diagnostics import _page, _verdict
 from keras_bsnn.diagnostics._meter import Meter
@@ -170,7 +170,7 @@ def signal_report(model, x, y, training=True, jit_compile="auto"):
     True
     """
     meter = SignalMeter(model, training, jit_compile)
-    _check_finite(model)
+    _model.check_finite(model.trainable_variables)
     return meter(x, y)
 
 
@@ -250,14 +250,6 @@ def _check(model):
         raise ValueError(
             f"`model` must have weights to train: {model.name!r} has none."
         )
-
-
-def _check_finite(model):
-    for variable in model.trainable_variables:
-        if not np.isfinite(keras.ops.convert_to_numpy(variable).sum()):
-            raise ValueError(
-                f"`model` must have finite weights: {variable.path!r} has others."
-            )
 
 
 def _check_batch(model, x, y):

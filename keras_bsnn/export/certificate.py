@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_bsnn import _model
 from keras_bsnn._public import public
 from keras_bsnn._record import versions
 from keras_bsnn.constraints import orthogonal_constraint
@@ -23,9 +24,10 @@ def of(model, tolerance):
         ValueError: a weight is not finite, or a kernel with the constraint `Orthogonal`
             has an orthogonality error above `tolerance`.
     """
+    _model.check_finite(model.weights)
     weights = [(v, keras.ops.convert_to_numpy(v)) for v in model.weights]
-    _check_finite(weights)
-    stacked = {id(v) for stack in _stacks(model) for v in stack.weights}
+    stacks = (x for x in _model.leaves(model) if isinstance(x, DepthStack))
+    stacked = {id(v) for stack in stacks for v in stack.weights}
     kernels = [
         _of_kernel(v, w if id(v) in stacked else w.reshape(-1, w.shape[-1]))
         for v, w in weights
@@ -91,15 +93,6 @@ def _is_kernel(variable):
     return variable.name.endswith("kernel") and len(variable.shape) >= 2
 
 
-def _stacks(model):
-    """Of a model, and of the models in it."""
-    for layer in model.layers:
-        if isinstance(layer, DepthStack):
-            yield layer
-        elif isinstance(layer, keras.Model):
-            yield from _stacks(layer)
-
-
 def _of_kernel(variable, matrices):
     """Of `(..., inputs, outputs)`: a convolution's is what it multiplies patches by."""
     error = orthogonal.orthogonality_error(matrices)
@@ -111,14 +104,6 @@ def _of_kernel(variable, matrices):
         "orthogonality_error": float(keras.ops.max(error)),
         "largest_singular_value": float(singular_values.max()),
     }
-
-
-def _check_finite(weights):
-    for variable, values in weights:
-        if not np.all(np.isfinite(values)):
-            raise ValueError(
-                f"`model` must have finite weights: {variable.path!r} has others."
-            )
 
 
 def _check_orthogonal(kernels, tolerance):

@@ -1,13 +1,14 @@
 """Reads layers as steps."""
 
 import functools
+import itertools
 
 import keras
 import numpy as np
 
 from keras_bsnn import activations
 from keras_bsnn.export.folding import affine_map, is_affine
-from keras_bsnn.export.steps import Affine, Kept, Pointwise, Scaled, Sum
+from keras_bsnn.export.steps import DTYPE, Affine, Kept, Pointwise, Scaled, Sum
 from keras_bsnn.layers import (
     ROAF,
     BatchNormDense,
@@ -15,9 +16,11 @@ from keras_bsnn.layers import (
     OrthogonalDense,
     ROAFDense,
 )
+from keras_bsnn.ops import roaf
 
 LEAKY = {keras.activations.relu: 0.0, keras.activations.leaky_relu: 0.2}  # slopes
 PACKAGE = __name__.partition(".")[0]
+NUMBERS = itertools.count(1)
 READERS = {}  # from a class to a function like `steps_of`
 
 
@@ -73,7 +76,11 @@ def _is_in(package, config):
 
 
 def _kept(layer):
-    config = {key: z for key, z in layer.get_config().items() if key != "name"}
+    # The layers of a stack have one name, which those of a model must not; models
+    # cannot do without.
+    is_model = isinstance(layer, keras.Model)
+    name = f"{layer.name}_{next(NUMBERS)}" if is_model else None
+    config = {**layer.get_config(), "name": name}
     return Kept(functools.partial(type(layer).from_config, config), layer.get_weights())
 
 
@@ -106,8 +113,8 @@ def _of_dense(layer, largest_depth):
 def _of_additive_filter(layer, largest_depth):
     filtered = _affine(layer, beta=0.0)
     inner = _affine(layer, alpha=0.0, beta=1.0, activation=None)
-    beta = 1 - layer.alpha if layer.beta is None else layer.beta
-    added = [inner, *_of_activation(layer.activation), _scaled(beta)]
+    beta = _scaled(roaf.beta_of(layer.alpha, layer.beta))
+    added = [inner, *_of_activation(layer.activation), beta]
     return [Sum(([filtered], added))]
 
 
@@ -121,7 +128,7 @@ def _of_recurrent_filter(layer, largest_depth):
         return _unchanged(layer, largest_depth)
     cell, n = layer.cell, layer.cell.units
     kernel, recurrent, bias = _recurrent_weights(cell)
-    beta = 1 - cell.alpha if cell.beta is None else cell.beta
+    beta = roaf.beta_of(cell.alpha, cell.beta)
     state = np.concatenate([beta * np.eye(n), np.eye(n), -np.eye(n)])
     filtered = keras.ops.convert_to_numpy(cell.filtered(np.eye(n, dtype="float32")))
     filtered = cell.alpha * filtered
@@ -131,7 +138,7 @@ def _of_recurrent_filter(layer, largest_depth):
         np.pad(bias, (0, 2 * n)),
     ]
     shared = ("return_sequences", "go_backwards", "stateful")
-    config = {name: getattr(layer, name) for name in shared}
+    config = {"dtype": DTYPE, **{name: getattr(layer, name) for name in shared}}
     make = functools.partial(keras.layers.SimpleRNN, 3 * n, "relu", **config)
     return [Kept(make, weights), Affine(state, np.zeros(n))]
 
@@ -186,12 +193,12 @@ def _built_for(layer):
 def _of_activation(activation):
     if activation is None or activation is keras.activations.linear:
         return []
-    if isinstance(activation, activations.DepthShaped):
+    if type(activation) is activations.DepthShaped:
         return [*_shaped(activation), _scaled(activation.scale, activation.shift)]
-    if isinstance(activation, activations.GaussianPoincare):
+    if type(activation) is activations.GaussianPoincare:
         inner = _of_activation(activation.function)
         return [*inner, _scaled(activation.scale, activation.shift)]
-    if isinstance(activation, activations.Gained):
+    if type(activation) is activations.Gained:
         return [_scaled(activation.gain), *_of_activation(activation.function)]
     if isinstance(activation, keras.layers.Layer):
         return steps_of(activation, 0)
@@ -208,7 +215,8 @@ def _shaped(activation):
         inner = [*_of_activation(activation.function), _scaled(epsilon)]
         return [Sum(([], inner))]
     above, below = 1 + epsilon, 1 + slope * epsilon
-    leaky = functools.partial(keras.layers.LeakyReLU, negative_slope=below / above)
+    slope = below / above
+    leaky = functools.partial(keras.layers.LeakyReLU, slope, dtype=DTYPE)
     return [Kept(leaky, []), _scaled(above)]
 
 

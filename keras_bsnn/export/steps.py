@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+DTYPE = "float32"  # of the layers that they become
+
 
 class Affine(NamedTuple):
     """`activation(x @ kernel + bias)`."""

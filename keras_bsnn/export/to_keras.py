@@ -6,9 +6,15 @@ import keras
 
 from keras_bsnn._public import public
 from keras_bsnn.export.reading import needs_package, steps_of
-from keras_bsnn.export.steps import Affine, Kept, Pointwise, Scaled, Sum, simplified
-
-DTYPE = "float32"
+from keras_bsnn.export.steps import (
+    DTYPE,
+    Affine,
+    Kept,
+    Pointwise,
+    Scaled,
+    Sum,
+    simplified,
+)
 
 
 @public
@@ -47,7 +53,7 @@ def to_keras(model, largest_depth=1000):
     >>> [type(layer).__name__ for layer in plain.layers[-4:]]
     ['Dense', 'Dense', 'Dense', 'Dense']
     """
-    if not isinstance(model, (keras.Sequential, keras.Model)) or not model.built:
+    if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(f"`model` must be a built keras.Model. Received: {model!r}")
     if isinstance(model, keras.Sequential):
         plain = _written(steps_of(model, largest_depth), model.input_shape[1:])
@@ -84,9 +90,7 @@ def _written(steps, shape):
 
 
 def _applied(steps, x):
-    steps = [*steps]
-    while steps:
-        step, *steps = steps
+    for step in steps:
         x = WRITERS[type(step)](step, x)
     return x
 

@@ -6,6 +6,7 @@ from keras import ops
 from keras_bsnn import activations
 from keras_bsnn._public import public
 from keras_bsnn.layers import _filters, roaf_dense
+from keras_bsnn.ops import roaf
 from keras_bsnn.ops.roaf_rule import StepRule
 
 
@@ -128,7 +129,7 @@ class ROAFCell(keras.layers.Layer):
             _filters.get(self.filter),
             self.activation,
             self.alpha,
-            1 - self.alpha if self.beta is None else self.beta,
+            roaf.beta_of(self.alpha, self.beta),
             self.compute_dtype,
             self._made,
             **kwargs,

@@ -64,9 +64,20 @@ def jacobian_bounds(alpha, lipschitz, weight_norm, depth, beta=None):
             f"`weight_norm` must be a number or an array of {depth}. "
             f"Received: shape={norms.shape}"
         )
-    beta = 1 - alpha if beta is None else beta
-    reach = abs(beta) * lipschitz * np.broadcast_to(norms, (depth,))
+    reach = abs(beta_of(alpha, beta)) * lipschitz * np.broadcast_to(norms, (depth,))
     return _product(alpha - reach), _product(alpha + reach)
+
+
+def beta_of(alpha, beta):
+    """The weight of what is not filtered: `1 - alpha` in the place of `None`.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> keras_bsnn.ops.roaf.beta_of(0.75, None)
+    0.25
+    """
+    return 1 - alpha if beta is None else beta
 
 
 def _product(factors):
