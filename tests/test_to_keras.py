@@ -206,11 +206,22 @@ def test_quantized_layers_are_kept():
     assert_equal(to_keras(model), model, X.reshape(-1, 16)[:, :6])
 
 
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = OrthogonalDense(3)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
 def test_what_keras_has_no_equal_of():
     recurrent = keras.Sequential([keras.Input((5, 2)), ROAF(3, 0.9, name="memory")])
     with pytest.raises(ValueError, match="'memory', a ROAF, has none"):
         to_keras(recurrent)
     with pytest.raises(ValueError, match=r"must be a built keras\.Model"):
         to_keras(keras.Sequential([OrthogonalDense(3)]))
-    with pytest.raises(ValueError, match=r"must be a built keras\.Model"):
-        to_keras(OrthogonalDense(3))
+    for bad in (OrthogonalDense(3), Subclassed()):
+        bad(X.reshape(-1, 16))
+        with pytest.raises(ValueError, match=r"built keras\.Model, sequential or func"):
+            to_keras(bad)

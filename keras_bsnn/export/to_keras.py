@@ -53,9 +53,14 @@ def to_keras(model, largest_depth=1000):
     >>> [type(layer).__name__ for layer in plain.layers[-4:]]
     ['Dense', 'Dense', 'Dense', 'Dense']
     """
-    if not isinstance(model, keras.Model) or not model.built:
-        raise ValueError(f"`model` must be a built keras.Model. Received: {model!r}")
-    if isinstance(model, keras.Sequential):
+    is_sequential = isinstance(model, keras.Sequential)
+    is_graph = is_sequential or getattr(model, "inputs", None)
+    if not isinstance(model, keras.Model) or not model.built or not is_graph:
+        raise ValueError(
+            "`model` must be a built keras.Model, sequential or functional. "
+            f"Received: {model!r}"
+        )
+    if is_sequential:
         plain = _written(steps_of(model, largest_depth), model.input_shape[1:])
     else:
         plain = _replaced(model, largest_depth)
