@@ -1,4 +1,4 @@
-"""Packaging. The extras `datasets` and `plots` hold what the examples use."""
+"""Packaging. The extras `datasets`, `plots` and `serve` hold what the examples use."""
 
 from pathlib import Path
 
@@ -16,6 +16,9 @@ datasets = [
 plots = ["matplotlib>=3.11"]
 tensorboard = ["tensorboard>=2.20"]
 jax = ["jax>=0.10.2"]
+litert = ["ai-edge-litert>=2.3"]
+onnx = ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.32"]
+serve = ["starlette>=1.10", "uvicorn>=0.54"]
 
 setup(
     name="keras_bsnn",
@@ -32,12 +35,19 @@ setup(
         "plots": plots,
         "tensorboard": tensorboard,
         "jax": jax,
+        "litert": litert,
+        "onnx": onnx,
+        "serve": serve,
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "peers": ["torch>=2.13", "geotorch>=0.4", "pogo-torch>=1.0"],  # of benchmarks
         "test": [
             *datasets,
             *plots,
             *tensorboard,
+            *litert,
+            *onnx,
+            *serve,
+            "playwright>=1.65",  # drives a Chromium, if the machine has one
             "pytest>=9.0",
             "pytest-xdist>=3.8",
             "hypothesis>=6.150",
