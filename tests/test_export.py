@@ -1,3 +1,7 @@
+import signal
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -135,6 +139,58 @@ def test_preprocessing_is_served_too(model, tmp_path):
     served = tf.saved_model.load(tmp_path / "served")
     expected = model.predict(raw * np.float32(0.1), verbose=0)
     np.testing.assert_allclose(served.serve(raw), expected, atol=1e-5)
+
+
+def test_named_signatures(model, tmp_path):
+    import tensorflow as tf
+
+    outputs = {"logits": model.outputs[0], "hidden": model.layers[-2].output}
+    both = keras.Model(model.inputs, outputs)
+    export.saved_model(model, tmp_path / "served", RAW, {"signal": both})
+    served = tf.saved_model.load(tmp_path / "served")
+    assert {*served.signatures} == {"serve", "serving_default", "signal"}
+    raw = np.random.default_rng(0).integers(0, 255, (3, 4, 4, 1), dtype="uint8")
+    expected = both.predict(raw * np.float32(0.1), verbose=0)
+    found = served.signal(raw)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+    np.testing.assert_allclose(served.serve(raw), expected["logits"], atol=1e-5)
+    assert export.verify(tmp_path / "served")["parameters"] == model.count_params()
+
+
+def test_signatures_have_the_inputs_of_the_model(model, tmp_path):
+    other = models.bsnn_mlp(3, 8, input_shape=(5,))
+    with pytest.raises(ValueError, match=r"`signatures\['x'\]` must.*\(None, 5\)"):
+        export.saved_model(model, tmp_path / "served", signatures={"x": other})
+
+
+def test_sequences_of_any_length(tmp_path):
+    import tensorflow as tf
+
+    model = models.roaf_rnn(8, alpha=0.9, input_shape=(None, 2))
+    export.saved_model(model, tmp_path / "served")
+    served = tf.saved_model.load(tmp_path / "served")
+    for batch, length in ((1, 30), (5, 7)):
+        x = np.random.default_rng(0).normal(size=(batch, length, 2)).astype("float32")
+        expected = model.predict(x, verbose=0)
+        np.testing.assert_allclose(served.serve(x), expected, atol=1e-5)
+
+
+def test_killed_before_the_end_it_leaves_no_folder(tmp_path):
+    code = """if True:
+        import os, signal
+        from keras_bsnn import export, models
+        def killed(*args):
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.rename = killed  # all is written by then
+        model = models.bsnn_mlp(3, 8, input_shape=(4,))
+        export.saved_model(model, "served")
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    (draft,) = tmp_path.iterdir()
+    assert draft.name.startswith(".served-") and (draft / "served").exists()
 
 
 def test_a_certificate_tells_of_each_kernel(model, tmp_path):

@@ -1,6 +1,7 @@
 """What a model was when it was exported, and whether what was exported still is."""
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
@@ -17,16 +18,19 @@ from keras_bsnn.ops import orthogonal
 NAME = "certificate.json"
 
 
-def of(model, tolerance):
+def of(models, tolerance):
     """A dict for JSON: versions, the hash of the weights, and facts on each kernel.
 
+    Models may share weights: each counts once.
+
     Raises:
-        ValueError: a weight is not finite, or a kernel with the constraint `Orthogonal`
-            has an orthogonality error above `tolerance`.
+        ValueError: a kernel with the constraint `Orthogonal` has an orthogonality error
+            above `tolerance`.
     """
-    _model.check_finite(model.weights)
-    weights = [(v, keras.ops.convert_to_numpy(v)) for v in model.weights]
-    stacks = (x for x in _model.leaves(model) if isinstance(x, DepthStack))
+    variables = {id(v): v for model in models for v in model.weights}.values()
+    weights = [(v, keras.ops.convert_to_numpy(v)) for v in variables]
+    leaves = itertools.chain.from_iterable(map(_model.leaves, models))
+    stacks = (x for x in leaves if isinstance(x, DepthStack))
     stacked = {id(v) for stack in stacks for v in stack.weights}
     kernels = [
         _of_kernel(v, w if id(v) in stacked else w.reshape(-1, w.shape[-1]))

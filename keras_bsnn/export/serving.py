@@ -1,16 +1,13 @@
 """TensorFlow SavedModels."""
 
-import os
-import tempfile
-
 import keras
 
 from keras_bsnn._public import public
-from keras_bsnn.export import certificate
+from keras_bsnn.export import _draft, certificate
 
 
 @public
-def saved_model(model, path, preprocessing=None, tolerance=1e-4):
+def saved_model(model, path, preprocessing=None, signatures=None, tolerance=1e-4):
     """Exports a model as a TensorFlow SavedModel, which is served without this package.
 
     The folder appears complete or not at all. It has a `certificate.json`, which
@@ -23,13 +20,18 @@ def saved_model(model, path, preprocessing=None, tolerance=1e-4):
         preprocessing: a built Keras model whose outputs are the inputs of `model`, to
             be served as its first part: what is served takes raw inputs. `None` for
             none.
+        signatures: dict from names to built Keras models of the same inputs, to be
+            served beside `model`, whose own names are `"serve"` and
+            `"serving_default"`. A model with a dict as its output has named outputs.
         tolerance: orthogonality error that kernels with the constraint `Orthogonal` may
             have.
 
     Raises:
         FileExistsError: `path` exists already.
-        ValueError: `model` or `preprocessing` is not built, a weight is not finite, or
-            a kernel is not as orthogonal as it must be.
+        ValueError: a model is not built, or of other inputs, a weight is not finite,
+            or a kernel is not as orthogonal as it must be.
+
+    Source: this package.
 
     Example:
 
@@ -40,31 +42,31 @@ def saved_model(model, path, preprocessing=None, tolerance=1e-4):
     >>> sorted(os.listdir(path))
     ['assets', 'certificate.json', 'fingerprint.pb', 'saved_model.pb', 'variables']
     """
-    path = os.path.abspath(path)
-    if os.path.lexists(path):
-        raise FileExistsError(
-            f"`path` must not exist yet, so that no model is lost. Received: {path}"
-        )
-    for name, part in (("model", model), ("preprocessing", preprocessing)):
-        if part is not None and not getattr(part, "built", False):
-            raise ValueError(
-                f"`{name}` must be a built keras.Model. Received: {part!r}"
-            )
-    certified = certificate.of(model, tolerance)
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
-        draft = os.path.join(folder, "model")
-        _whole(model, preprocessing).export(draft, verbose=False)
+    models = {"serve": model, **(signatures or {})}
+    for name, other in (signatures or {}).items():
+        _check_inputs(name, other, model)
+    wholes = {name: _draft.whole(m, preprocessing) for name, m in models.items()}
+    certified = certificate.of([*models.values()], tolerance)
+    with _draft.of(path) as draft:
+        _write(wholes, draft)
         certificate.write(certified, draft)
-        os.rename(draft, path)
 
 
-def _whole(model, preprocessing):
-    if preprocessing is None:
-        return model
-    inputs, outputs = map(_alone, (preprocessing.inputs, preprocessing.outputs))
-    return keras.Model(inputs, model(outputs, training=False))
+def _check_inputs(name, other, model):
+    """A signature that has other inputs would be served other data."""
+    _draft.check(name := f"signatures[{name!r}]", other)
+    shapes = [[tuple(x.shape) for x in m.inputs or ()] for m in (model, other)]
+    if not shapes[0] or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"`{name}` must be sequential or functional, as `model`, and have its "
+            f"inputs, {shapes[0]}. Received: {shapes[1]}"
+        )
 
 
-def _alone(tensors):
-    """The only one: a list of it would be another structure to those who serve it."""
-    return tensors[0] if len(tensors) == 1 else tensors
+def _write(models, path):
+    if len(models) == 1:  # also if it is subclassed
+        return models["serve"].export(path, verbose=False)
+    archive = keras.export.ExportArchive()
+    for name, model in models.items():
+        archive.track_and_add_endpoint(name, model, _draft.signature(model))
+    archive.write_out(path, verbose=False)

@@ -1,0 +1,76 @@
+"""LiteRT files, for phones and small devices."""
+
+import re
+
+from keras_bsnn._public import public
+from keras_bsnn.export import _draft
+from keras_bsnn.export._converters import check_backend, lacking
+
+
+@public
+def litert(model, path, preprocessing=None, batch_size=None):
+    """Exports a model for LiteRT, formerly TensorFlow Lite.
+
+    The file appears complete or not at all. It has LiteRT's own operations alone, so
+    that each of its runtimes can run it, such as the package ai-edge-litert.
+
+    `keras_bsnn.export.to_keras(model)` has fewer operations, and is faster.
+
+    Args:
+        model: a built Keras model.
+        path: of the file to create, `"....tflite"`.
+        preprocessing: a built Keras model whose outputs are the inputs of `model`, to
+            be its first part. `None` for none.
+        batch_size: number of samples in a call, or `None` for any. LiteRT must know it
+            for a recurrent layer that returns sequences, and for those of Keras itself,
+            as `to_keras` makes them.
+
+    Raises:
+        FileExistsError: `path` exists already.
+        ValueError: `path` or `batch_size` is not as above, `model` or `preprocessing`
+            is not built, a weight is not finite, LiteRT lacks an operation, or Keras
+            does not run on TensorFlow.
+
+    Source: this package.
+
+    Example:
+
+    >>> import os, tempfile, keras_bsnn
+    >>> model = keras_bsnn.models.bsnn_mlp(depth=10, units=8, input_shape=(4,))
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.tflite")
+    >>> keras_bsnn.export.litert(model, path)
+    >>> os.path.getsize(path) < 30_000
+    True
+    """
+    check_backend("LiteRT")
+    if not str(path).endswith(".tflite"):
+        raise ValueError(f"`path` must end in .tflite. Received: {path}")
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(
+            "`batch_size` must be None or an integer >= 1. "
+            f"Received: batch_size={batch_size!r}"
+        )
+    whole = _draft.whole(model, preprocessing)
+    with _draft.of(path) as draft:
+        _convert(whole, draft, batch_size)
+
+
+def _convert(model, path, batch_size):
+    import tensorflow as tf
+
+    settings = {
+        "input_signature": _draft.signature(model, batch_size),
+        "target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]},
+    }
+    try:
+        model.export(path, format="litert", verbose=False, **settings)
+    except Exception as error:  # the class of the converter's own is not public
+        operations = set(re.findall(r"'tf\.(\w+)' op", str(error)))
+        if not operations:
+            raise
+        if "TensorListReserve" in operations and batch_size is None:
+            raise ValueError(
+                "`batch_size` must be a number for this model: LiteRT keeps no "
+                "sequence for any number of samples. Received: batch_size=None"
+            ) from error
+        raise lacking("LiteRT", operations) from error

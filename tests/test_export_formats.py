@@ -1,0 +1,138 @@
+"""LiteRT and ONNX files, run in their own runtimes, give what Keras gives."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_bsnn import export, models
+from keras_bsnn.recalibration import recalibrate
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow writes these files"
+)
+SHAPE, LENGTH = (4, 4, 1), 8
+MODELS = {
+    "gelu": lambda: models.bsnn_mlp(30, 12, "gelu", input_shape=SHAPE),
+    "gp_tanh": lambda: models.bsnn_mlp(30, 12, "gp_tanh", input_shape=SHAPE),
+    "batchnorm": lambda: models.batchnorm_mlp(30, 12, input_shape=SHAPE),
+    "sine": lambda: models.batchnorm_mlp(30, 12, "sin", input_shape=SHAPE),
+    "linear": lambda: models.batchnorm_mlp(100, 12, None, input_shape=SHAPE),
+    "roaf": lambda: models.roaf_mlp(30, 12, input_shape=SHAPE),
+    "recurrent": lambda: recurrent(activation="relu"),
+    "recurrent, fixed": lambda: recurrent(LENGTH, activation="relu"),
+    "recurrent, filter": lambda: recurrent(filter="shift"),
+    "sequences": lambda: recurrent(activation="relu", return_sequences=True),
+}
+
+
+def recurrent(length=None, **kwargs):
+    return models.roaf_rnn(12, alpha=0.9, input_shape=(length, 2), **kwargs)
+
+
+def samples(model):
+    x = np.random.default_rng(0).normal(size=(1000, 16)).astype("float32")
+    return x.reshape(-1, *(n or LENGTH for n in model.input_shape[1:]))
+
+
+def from_litert(path, x):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    (given,) = interpreter.get_input_details()
+    (found,) = interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], x)
+    interpreter.invoke()
+    return interpreter.get_tensor(found["index"])
+
+
+def from_onnx(path, x):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    (given,) = session.get_inputs()
+    return session.run(None, {given.name: x})[0]
+
+
+FORMATS = {"tflite": (export.litert, from_litert), "onnx": (export.onnx, from_onnx)}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", MODELS)
+def test_predictions(name, format, tmp_path):
+    write, run = FORMATS[format]
+    model = MODELS[name]()
+    x = samples(model)
+    recalibrate(model, x)
+    expected = model.predict(x, verbose=0, batch_size=500)
+    assert np.std(expected) > 1e-3
+    one = {"batch_size": 1} if (name, format) == ("sequences", "tflite") else {}
+    write(model, path := tmp_path / f"model.{format}", **one)
+    for rows in [1] if one else [1, 1000]:
+        np.testing.assert_allclose(run(path, x[:rows]), expected[:rows], atol=1e-5)
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_of_plain_layers(format, tmp_path):
+    write, run = FORMATS[format]
+    for name in ("gelu", "recurrent"):
+        model = MODELS[name]()
+        x = samples(model)[:1]
+        one = {"batch_size": 1} if (name, format) == ("recurrent", "tflite") else {}
+        write(export.to_keras(model), path := tmp_path / f"{name}.{format}", **one)
+        expected = model.predict(x, verbose=0)
+        np.testing.assert_allclose(run(path, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_sequences_of_any_length(format, tmp_path):
+    write, run = FORMATS[format]
+    model = recurrent()
+    write(model, path := tmp_path / f"model.{format}")
+    for length in (1, 30):
+        x = np.random.default_rng(0).normal(size=(5, length, 2)).astype("float32")
+        expected = model.predict(x, verbose=0)
+        np.testing.assert_allclose(run(path, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_preprocessing(format, tmp_path):
+    write, run = FORMATS[format]
+    model = MODELS["gelu"]()
+    layers = [keras.Input(SHAPE, dtype="uint8"), keras.layers.Rescaling(0.1)]
+    write(model, path := tmp_path / f"model.{format}", keras.Sequential(layers))
+    raw = np.random.default_rng(0).integers(0, 255, (3, *SHAPE), dtype="uint8")
+    expected = model.predict(raw * np.float32(0.1), verbose=0)
+    np.testing.assert_allclose(run(path, raw), expected, atol=1e-5)
+
+
+class InverseErf(keras.layers.Layer):
+    def call(self, inputs):
+        return keras.ops.erfinv(inputs)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_operation_that_is_lacking(format, tmp_path):
+    model = keras.Sequential([keras.Input((3,)), InverseErf()])
+    with pytest.raises(ValueError, match="It lacks: Erfinv"):
+        FORMATS[format][0](model, tmp_path / f"model.{format}")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_bad_arguments(tmp_path):
+    model = MODELS["gelu"]()
+    with pytest.raises(ValueError, match=r"`path` must end in \.tflite.*model\.lite"):
+        export.litert(model, tmp_path / "model.lite")
+    with pytest.raises(ValueError, match=r"`batch_size`.*Received: batch_size=0"):
+        export.litert(model, tmp_path / "model.tflite", batch_size=0)
+    with pytest.raises(ValueError, match=r"`batch_size` must be a number.*no sequence"):
+        export.litert(MODELS["sequences"](), tmp_path / "model.tflite")
+    for format, (write, _) in FORMATS.items():
+        (path := tmp_path / f"precious.{format}").write_text("model")
+        with pytest.raises(FileExistsError, match="precious"):
+            write(model, path)
+        assert path.read_text() == "model"
+        with pytest.raises(ValueError, match="`model` must be a built"):
+            write(keras.Sequential([keras.layers.Dense(2)]), tmp_path / f"b.{format}")
