@@ -15,6 +15,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from _latency import significant, times_per_sample
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -24,7 +25,6 @@ from keras_bsnn.recalibration import recalibrate
 
 NAMES = {"tensorflow": "TensorFlow", "jax": "JAX"}
 BATCH_SIZES = (1, 10, 100, 1000, 3000, 10_000)
-SECONDS = 0.2  # of calls in a row, at least
 
 
 def main():
@@ -91,36 +91,14 @@ def compiled(network):
 
 def compare(functions, x, rounds):
     """Medians, in microseconds, over rounds in which each function has its turn."""
-    times = {name: [] for name in functions}
-    calls = {name: calls_in_a_row(function, x) for name, function in functions.items()}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            times[name].append(seconds(function, x, calls[name]) / len(x))
+    times = times_per_sample(functions, x, rounds)
     ratios = np.divide(times["deep"], times["folded"])
     return {
         "batch_size": len(x),
-        **{name: significant(1e6 * np.median(t)) for name, t in times.items()},
+        **{name: significant(np.median(t)) for name, t in times.items()},
         "ratio": significant(np.median(ratios)),
         "quartiles": [significant(np.quantile(ratios, q)) for q in (0.25, 0.75)],
     }
-
-
-def calls_in_a_row(function, x):
-    seconds(function, x, 1)  # compiles
-    return 1 + int(SECONDS / seconds(function, x, 3))
-
-
-def seconds(function, x, calls):
-    """Of one call, among several in a row."""
-    start = time.perf_counter()
-    for _ in range(calls):
-        y = function(x)
-    keras.ops.convert_to_numpy(y)
-    return (time.perf_counter() - start) / calls
-
-
-def significant(value):
-    return float(f"{value:.3g}")
 
 
 def table(records):

@@ -35,8 +35,8 @@ def whole(model, preprocessing=None):
     if preprocessing is None:
         return model
     check("preprocessing", preprocessing)
-    inputs = preprocessing(_input_of(preprocessing), training=False)
-    return keras.Model(_input_of(preprocessing), model(inputs, training=False))
+    inputs = preprocessing(input_of(preprocessing), training=False)
+    return keras.Model(input_of(preprocessing), model(inputs, training=False))
 
 
 def check(name, model):
@@ -51,7 +51,7 @@ def signature(model, batch_size=None):
         return None
     inputs = keras.tree.map_structure(
         lambda x: keras.InputSpec(x.dtype, (batch_size, *x.shape[1:]), name=x.name),
-        _input_of(model),
+        input_of(model),
     )
     return [inputs]
 
@@ -60,7 +60,7 @@ def is_subclassed(model):
     return not getattr(model, "inputs", None)
 
 
-def _input_of(model):
+def input_of(model):
     if is_subclassed(model):
         raise ValueError(
             "`preprocessing` must be sequential or functional, so that the shape of "

@@ -67,6 +67,12 @@ def _write(models, path):
     if len(models) == 1:  # also if it is subclassed
         return models["serve"].export(path, verbose=False)
     archive = keras.export.ExportArchive()
+    archive.track(_joint(models))  # at once, for what they share
     for name, model in models.items():
-        archive.track_and_add_endpoint(name, model, _draft.signature(model))
+        archive.add_endpoint(name, model.__call__, _draft.signature(model))
     archive.write_out(path, verbose=False)
+
+
+def _joint(models):
+    inputs = _draft.input_of(models["serve"])
+    return keras.Model(inputs, {name: m(inputs) for name, m in models.items()})

@@ -1,0 +1,247 @@
+"""What exported models predict, how large they are, and how long they take.
+
+    python benchmarks/export.py --out benchmarks/results/export.json
+    python benchmarks/export.py --from benchmarks/results/export.json --readme README.md
+
+A network of each kind is trained on scikit-learn's digits, turned into layers of Keras
+alone by `to_keras`, and both are run by Keras with XLA, as SavedModels, by LiteRT and
+by ONNX Runtime, in turn, in one process.
+"""
+
+import argparse
+import functools
+import json
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from _latency import significant, times_per_sample
+from rich.console import Console
+from rich.markdown import Markdown
+
+from keras_bsnn import datasets, export, models
+from keras_bsnn._record import environment, fill
+from keras_bsnn.optimizers import StiefelMuon
+from keras_bsnn.recalibration import recalibrate
+
+IMAGE, SEQUENCE = (8, 8, 1), (64, 1)
+THREADS = 2
+FAMILIES = {
+    "BSNN, GELU": functools.partial(models.bsnn_mlp, activation="gelu"),
+    "BSNN, ReLU": functools.partial(models.bsnn_mlp, activation="relu"),
+    "BSNN, gp_tanh": functools.partial(models.bsnn_mlp, activation="gp_tanh"),
+    "batch norm, tanh": models.batchnorm_mlp,
+    "batch norm, linear": functools.partial(models.batchnorm_mlp, activation=None),
+    "roaf, ReLU": functools.partial(models.roaf_mlp, activation="relu", c=3.0),
+    "recurrent roaf, ReLU": functools.partial(models.roaf_rnn, activation="relu"),
+    "recurrent roaf, tanh": functools.partial(models.roaf_rnn, activation="tanh"),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--families", nargs="+", choices=FAMILIES, default=[*FAMILIES])
+    add("--depth", type=int, default=200)
+    add("--units", type=int, default=128)
+    add("--epochs", type=int, default=5)
+    add("--examples", type=int, default=1000)
+    add("--batch-sizes", nargs="+", type=int, default=[1, 256])
+    add("--rounds", type=int, default=7)
+    add("--out", type=Path)
+    add("--from", dest="record", type=Path, help="a file, not a measurement")
+    add("--readme", help="a file to write the table into, between its markers")
+    args = parser.parse_args()
+    if args.record:
+        record = json.loads(args.record.read_text())
+    else:
+        record = {**environment(), "threads": THREADS, "result": []}
+        for family in args.families:
+            record["result"] += measure(family, args)
+    Console(width=150).print(Markdown(table(record["result"])))
+    if args.out:
+        args.out.write_text(json.dumps(record, indent=1) + "\n")
+    if args.readme:
+        fill(args.readme, "export.py", table(record["result"]))
+
+
+def measure(family, args):
+    """A row for each runtime."""
+    x, y = digits(SEQUENCE if "recurrent" in family else IMAGE)
+    model = trained(family, x, y, args)
+    x = np.resize(x, (args.examples, *x.shape[1:]))
+    forms = {"as it is": model}
+    if family != "recurrent roaf, tanh":  # of which Keras has no equal
+        forms["to_keras"] = export.to_keras(model)
+    expected = model.predict(x, batch_size=args.examples, verbose=0)
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            {
+                "family": family,
+                "runtime": name,
+                "largest_logit": significant(np.abs(expected).max()),
+                **of_runtime(runtime, forms, x, expected, Path(folder), args),
+            }
+            for name, runtime in RUNTIMES.items()
+        ]
+
+
+def digits(shape):
+    """All training images, standardized as `datasets.load` gives them."""
+    batches = [*datasets.load("digits", "train", 100, shuffle=False)]
+    x, y = (np.concatenate([np.asarray(b[i]) for b in batches]) for i in (0, 1))
+    return x.reshape(-1, *shape), y
+
+
+def trained(family, x, y, args):
+    keras.utils.set_random_seed(0)
+    if "recurrent" in family:
+        model = FAMILIES[family](args.units, alpha=0.99, input_shape=(None, 1))
+        optimizer = keras.optimizers.Adam(1e-3)
+    else:
+        model = FAMILIES[family](args.depth, args.units, input_shape=IMAGE)
+        is_roaf = family.startswith("roaf")
+        optimizer = keras.optimizers.Adam(0.01) if is_roaf else StiefelMuon(0.05)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, jit_compile=True)
+    rows = len(x) // 64 * 64  # a batch of another size would be compiled anew
+    model.fit(x[:rows], y[:rows], batch_size=64, epochs=args.epochs, verbose=0)
+    recalibrate(model, x)
+    return model
+
+
+def of_runtime(runtime, forms, x, expected, folder, args):
+    """Differences, sizes and times of the forms that it can run."""
+    found, runs = {}, {size: {} for size in args.batch_sizes}
+    for form, model in forms.items():
+        functions, size = runtime(model, folder, [*args.batch_sizes, args.examples])
+        difference = np.abs(np.asarray(functions[args.examples](x)) - expected).max()
+        found[form] = {
+            "largest_difference": significant(difference),
+            "kilobytes": significant(size / 1000),
+        }
+        for size, function in functions.items():
+            if size in runs:
+                runs[size][form] = function
+    for size, functions in runs.items():
+        times = times_per_sample(functions, x[:size], args.rounds)
+        for form, values in times.items():
+            found[form][f"microseconds, batch {size}"] = significant(np.median(values))
+        if len(forms) == 2:
+            ratios = np.divide(*(times[form] for form in forms))
+            found[f"ratio, batch {size}"] = significant(np.median(ratios))
+    return found
+
+
+def in_keras(model, folder, batch_sizes):
+    import tensorflow as tf
+
+    path = folder / f"{model.name}.keras"
+    model.save(path)
+    predict = tf.function(
+        lambda x: model(x, training=False), autograph=False, jit_compile=True
+    )
+    return dict.fromkeys(batch_sizes, predict), path.stat().st_size
+
+
+def in_saved_model(model, folder, batch_sizes):
+    import tensorflow as tf
+
+    path = folder / model.name
+    export.saved_model(model, path)
+    served = tf.saved_model.load(path)
+
+    def serve(x):
+        return served.serve(x)  # a method of it would not keep it alive
+
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return dict.fromkeys(batch_sizes, serve), size
+
+
+def in_litert(model, folder, batch_sizes):
+    """A file of any batch size, or one for each, where LiteRT must know it."""
+    paths = {}
+    for size in batch_sizes:
+        path = folder / f"{model.name}_{size}.tflite"
+        fixed = {"batch_size": size} if is_recurrent_of_keras(model) else {}
+        export.litert(model, path, **fixed)
+        paths[size] = path
+    functions = {size: litert_function(path) for size, path in paths.items()}
+    return functions, paths[batch_sizes[0]].stat().st_size
+
+
+def is_recurrent_of_keras(model):
+    return any(type(layer) is keras.layers.SimpleRNN for layer in model.layers)
+
+
+def litert_function(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=THREADS)
+    (given,) = interpreter.get_input_details()
+    (found,) = interpreter.get_output_details()
+    shapes = []
+
+    def predict(x):
+        if x.shape not in shapes:
+            interpreter.resize_tensor_input(given["index"], x.shape)
+            interpreter.allocate_tensors()
+            shapes[:] = [x.shape]
+        interpreter.set_tensor(given["index"], x)
+        interpreter.invoke()
+        return interpreter.get_tensor(found["index"])
+
+    return predict
+
+
+def in_onnx(model, folder, batch_sizes):
+    import onnxruntime
+
+    path = folder / f"{model.name}.onnx"
+    export.onnx(model, path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(path, options)
+    (given,) = session.get_inputs()
+
+    def predict(x):
+        return session.run(None, {given.name: x})[0]
+
+    return dict.fromkeys(batch_sizes, predict), path.stat().st_size
+
+
+RUNTIMES = {
+    "Keras, XLA": in_keras,
+    "SavedModel": in_saved_model,
+    "LiteRT": in_litert,
+    "ONNX Runtime": in_onnx,
+}
+
+
+def table(rows):
+    """Of pairs: as it is, and of layers of Keras alone."""
+    times = [key for key in rows[0]["as it is"] if key.startswith("microseconds")]
+    sizes = [key.rpartition(" ")[2] for key in times]
+    heads = ["", "runtime", "largest difference", "size in kB"]
+    for size in sizes:
+        heads += [f"µs per example, batch {size}", "faster"]
+    lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
+    for row in rows:
+        cells = [row["family"], row["runtime"]]
+        cells += [pair(row, "largest_difference"), pair(row, "kilobytes")]
+        for size in sizes:
+            ratio = row.get(f"ratio, batch {size}")
+            cells += [pair(row, f"microseconds, batch {size}")]
+            cells += [f"{ratio:,g}" if ratio else ""]
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def pair(row, key):
+    forms = (row[form] for form in ("as it is", "to_keras") if form in row)
+    return " / ".join(f"{form[key]:,g}" for form in forms)
+
+
+if __name__ == "__main__":
+    main()
