@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import pytest
 from scripts import ROOT, result, runner
 
@@ -120,6 +121,30 @@ def test_fold(tmp_path, run):
     run("fold.py", "--from", out, out, "--readme", readme)
     _, head, _, *rows, _ = readme.read_text().splitlines()
     assert head.count("deep | folded | ratio") == 2 and len(rows) == 2
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow writes these files"
+)
+def test_export(tmp_path, run, monkeypatch):
+    monkeypatch.setattr("_latency.SECONDS", 0.01)
+    out, readme = tmp_path / "export.json", tmp_path / "README.md"
+    readme.write_text("<!-- export.py: begin -->\n<!-- export.py: end -->\n")
+    names = ["batch norm, tanh", "recurrent roaf, ReLU"]
+    small = ["--depth", "3", "--units", "5", "--epochs", "1", "--examples", "50"]
+    small += ["--batch-sizes", "1", "7", "--rounds", "1", "--families", *names]
+    run("export.py", *small, "--out", out)
+    rows = result(out)
+    assert [row["family"] for row in rows] == [name for name in names for _ in range(4)]
+    for row in rows:
+        for form in ("as it is", "to_keras"):
+            assert row[form]["largest_difference"] < 1e-5
+            assert row[form]["kilobytes"] > 1
+            assert row[form]["microseconds, batch 7"] > 0
+    run("export.py", "--from", out, "--readme", readme)
+    _, head, _, *lines, _ = readme.read_text().splitlines()
+    assert "batch 1 | faster | µs per example, batch 7 | faster |" in head
+    assert len(lines) == 8 and lines[2].startswith("| batch norm, tanh | LiteRT | ")
 
 
 def test_recurrent(tmp_path, run):
