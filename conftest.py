@@ -8,6 +8,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true")
 
 import keras
 import pytest
+from hypothesis import HealthCheck, settings
 
 from keras_bsnn import datasets
 
@@ -17,6 +18,17 @@ if keras.backend.backend() == "tensorflow":  # two logical CPUs, to test replica
     (cpu,) = tf.config.list_physical_devices("CPU")
     pair = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, pair)
+
+
+# The properties in tests/properties; --hypothesis-profile=thorough looks further.
+IS_JAX = keras.backend.backend() == "jax"  # which compiles each new shape
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+COMMON = {"deadline": None, "database": None, "suppress_health_check": SLOW}
+settings.register_profile(
+    "quick", max_examples=5 if IS_JAX else 15, derandomize=True, **COMMON
+)
+settings.register_profile("thorough", max_examples=400, print_blob=True, **COMMON)
+settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,7 +7,11 @@ Their constants are computed once, when they are made, and are saved as plain nu
 import keras
 
 from keras_bsnn._public import public
-from keras_bsnn.ops import gaussian
+from keras_bsnn.ops import _check, gaussian
+
+KIND = (
+    "the name of a Keras activation, such a name with the prefix 'gp_', or a callable"
+)
 
 
 class _Pointwise(keras.layers.Layer):
@@ -15,7 +19,7 @@ class _Pointwise(keras.layers.Layer):
 
     def __init__(self, function, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.function = get(function)
+        self.function = _named("function", function)
         self._pointwise = gaussian.as_function(self.function)
         self.supports_masking = True
         self.built = True
@@ -29,8 +33,8 @@ class _Pointwise(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        function = keras.saving.deserialize_keras_object(config["function"])
-        return cls(**{**config, "function": function})
+        deserialize = keras.saving.deserialize_keras_object
+        return cls(**_check.deserialized(config, "function", KIND, deserialize))
 
 
 @public
@@ -79,8 +83,13 @@ class GaussianPoincare(_Pointwise):
         **kwargs,
     ):
         super().__init__(function, **kwargs)
+        gaussian.check_root(root)
         self.root = root
-        if scale is None:
+        constants = {"scale": scale, "shift": shift, "length_slope": length_slope}
+        if any(value is not None for value in constants.values()):
+            for name, value in constants.items():
+                _check.number(name, value, "a finite number as the other constants")
+        else:
             scale, shift = gaussian.gp_constants(self._raw, root)
             length_slope = gaussian.length_slope(lambda x: scale * self._raw(x) + shift)
         self.scale = scale
@@ -151,16 +160,12 @@ class DepthShaped(GaussianPoincare):
         length_slope=None,
         **kwargs,
     ):
+        gaussian.check_shaping(depth, eta)
         self.depth = depth
         self.eta = eta
         if epsilon is None:
-            epsilon = gaussian.shaping_epsilon(get(function), depth, eta)
-        if not epsilon < float("inf"):
-            raise ValueError(
-                f"`eta`={eta} is out of reach for {function!r} at depth {depth}: two "
-                "orthogonal inputs arrive with a smaller correlation, also without the "
-                "identity in it. Take a smaller `eta`, or GaussianPoincare."
-            )
+            epsilon = _reaching(function, depth, eta)
+        _check.number("epsilon", epsilon)
         self.epsilon = epsilon
         super().__init__(function, root, scale, shift, length_slope, **kwargs)
 
@@ -170,6 +175,18 @@ class DepthShaped(GaussianPoincare):
     def get_config(self):
         shape = {name: getattr(self, name) for name in ("depth", "eta", "epsilon")}
         return {**super().get_config(), **shape}
+
+
+def _reaching(function, depth, eta):
+    """The epsilon that takes orthogonal inputs to `eta`."""
+    epsilon = gaussian.shaping_epsilon(_named("function", function), depth, eta)
+    if epsilon == float("inf"):
+        raise ValueError(
+            f"`eta`={eta} is out of reach for {function!r} at depth {depth}: two "
+            "orthogonal inputs arrive with a smaller correlation, also without the "
+            "identity in it. Take a smaller `eta`, or GaussianPoincare."
+        )
+    return epsilon
 
 
 @public
@@ -197,8 +214,7 @@ class Gained(_Pointwise):
 
     def __init__(self, function, gain, **kwargs):
         super().__init__(function, **kwargs)
-        if not isinstance(gain, (int, float)) or not abs(gain) < float("inf"):
-            raise ValueError(f"`gain` must be a finite number. Received: gain={gain!r}")
+        _check.number("gain", gain)
         self.gain = gain
 
     def call(self, inputs):
@@ -250,15 +266,18 @@ def get(identifier):
     >>> round(keras_bsnn.activations.get("gp_tanh").scale, 5)
     1.46741
     """
-    if isinstance(identifier, str) and identifier.startswith("gp_"):
-        return GaussianPoincare(get(identifier.removeprefix("gp_")))
-    if identifier == "sin":
-        return sin
-    try:
-        return keras.activations.get(identifier)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            "`activation` must be the name of a Keras activation, such a name with the "
-            "prefix 'gp_', or a callable. "
-            f"Received: {identifier!r}"
-        ) from error
+    return _named("activation", identifier)
+
+
+def _named(name, identifier):
+    """The same, of an argument that has another name."""
+    return _check.interpreted(name, KIND, _known, identifier)
+
+
+def _known(identifier):
+    if isinstance(identifier, str):
+        if identifier.startswith("gp_"):
+            return GaussianPoincare(_known(identifier.removeprefix("gp_")))
+        if identifier == "sin":
+            return sin
+    return keras.activations.get(identifier)

@@ -5,10 +5,11 @@ import functools
 import keras
 
 from keras_bsnn._public import public
-from keras_bsnn.ops import _backend, orthogonal
+from keras_bsnn.ops import _backend, _check, orthogonal
 
 ITERATIVE = {"newton_schulz": orthogonal.newton_schulz, "cayley": orthogonal.cayley}
 RETRACTIONS = {**ITERATIVE, "qr": orthogonal.qr}
+KIND = f"one of {sorted(RETRACTIONS)} or a callable"
 
 
 @functools.cache
@@ -57,7 +58,7 @@ class Orthogonal(keras.constraints.Constraint):
         retraction: `"newton_schulz"` (matrix products only, the fastest), `"cayley"`,
             `"qr"`, or a callable that maps a tensor `(..., m, n)` in float32 or wider
             to one of the same shape.
-        steps: number of steps of the first two, an integer of at least 1.
+        steps: number of steps of the first two, an integer from 1 to 100.
         tolerance: an orthogonality error that may remain, less than 1. With 0, every
             kernel is retracted at each update. Otherwise only those are whose error,
             as estimated from a few random vectors, is above it: that costs far less
@@ -90,16 +91,11 @@ class Orthogonal(keras.constraints.Constraint):
 
     def __init__(self, retraction="newton_schulz", steps=2, tolerance=0.0):
         if not callable(retraction) and retraction not in [*RETRACTIONS]:
-            raise ValueError(
-                f"`retraction` must be one of {sorted(RETRACTIONS)} or a callable. "
-                f"Received: retraction={retraction!r}"
-            )
+            raise _check.refusal("retraction", KIND, retraction)
         orthogonal.check_steps(steps)
-        if not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1:
-            raise ValueError(
-                "`tolerance` must be a number in [0, 1). "
-                f"Received: tolerance={tolerance!r}"
-            )
+        _check.number(
+            "tolerance", tolerance, "a number in [0, 1)", lambda x: 0 <= x < 1
+        )
         self.retraction = retraction
         self.steps = steps
         self.tolerance = tolerance
@@ -125,5 +121,5 @@ class Orthogonal(keras.constraints.Constraint):
 
     @classmethod
     def from_config(cls, config):
-        retraction = keras.saving.deserialize_keras_object(config["retraction"])
-        return cls(**{**config, "retraction": retraction})
+        deserialize = keras.saving.deserialize_keras_object
+        return cls(**_check.deserialized(config, "retraction", KIND, deserialize))

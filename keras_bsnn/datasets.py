@@ -8,6 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_bsnn._public import public
+from keras_bsnn.ops import _check
+
+LARGEST = 2**31 - 21  # of numbers that TensorFlow counts with in 32 bits
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ def load(
         channels)` of mean 0 and deviation 1, and int64 `(batch,)`.
 
     Raises:
-        ValueError: an argument is not of the kind above.
+        ValueError: an argument is not of the kind above, or the data are damaged.
         FileNotFoundError: the data are not there and cannot be downloaded.
 
     Example:
@@ -76,14 +79,14 @@ def load(
     >>> images.shape
     TensorShape([32, 8, 8, 1])
     """
-    if name not in IMAGE_SETS:
-        raise ValueError(f"`name` must be one of {[*IMAGE_SETS]}. Received: {name!r}")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be a positive integer. Received: {batch_size!r}"
-        )
-    builder = _prepared_builder(name, data_dir)
-    images = builder.info.splits[split].num_examples
+    if name not in [*IMAGE_SETS]:
+        raise _check.refusal("name", f"one of {[*IMAGE_SETS]}", name)
+    _check.integer("batch_size", batch_size, 1, LARGEST)
+    _check.seed("seed", seed)
+    builder = _readable_builder(name, data_dir)
+    images = _check.interpreted(
+        "split", f"one of {name!r}", functools.partial(_count, builder), split
+    )
     if shuffle is None:
         shuffle = split.startswith("train")
     if shuffle and batch_size > images:
@@ -183,7 +186,7 @@ def adding_problem(length=1000, batch_size=50, seed=0):
     """
     import tensorflow as tf
 
-    _check_stream(length, 2, batch_size)
+    _check_stream(length, 2, batch_size, seed)
     half = length // 2
 
     def batch(seeds):
@@ -229,7 +232,7 @@ def copy_memory(length=1000, batch_size=128, seed=0):
     """
     import tensorflow as tf
 
-    _check_stream(length, 1, batch_size)
+    _check_stream(length, 1, batch_size, seed)
     marker = tf.one_hot([length], length + 10, on_value=9, dtype=tf.int32)
 
     def batch(seeds):
@@ -257,15 +260,10 @@ def _stream(batch, seed):
     )
 
 
-def _check_stream(length, least, batch_size):
-    if not isinstance(length, int) or length < least:
-        raise ValueError(
-            f"`length` must be an integer >= {least}. Received: length={length!r}"
-        )
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be a positive integer. Received: {batch_size!r}"
-        )
+def _check_stream(length, least, batch_size, seed):
+    _check.integer("length", length, least, LARGEST)
+    _check.integer("batch_size", batch_size, 1, LARGEST)
+    _check.integer("seed", seed, 0, 2**31 - 1)
 
 
 def _pipeline(builder, name, split, batch_size, shuffle, seed, images):
@@ -284,6 +282,28 @@ def _pipeline(builder, name, split, batch_size, shuffle, seed, images):
         batch_size, drop_remainder=shuffle or images % batch_size == 0
     )
     return dataset.map(standardize, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _count(builder, split):
+    return builder.info.splits[split].num_examples
+
+
+def _readable_builder(name, data_dir):
+    where = "its folder" if data_dir is None else data_dir
+    try:
+        builder = _prepared_builder(name, data_dir)
+    except (OSError, ImportError):
+        raise
+    except Exception as error:  # what is damaged may raise anything
+        raise ValueError(
+            f"The data set {name!r} in {where} is damaged: {error}"
+        ) from error
+    if not builder.info.splits:
+        raise ValueError(
+            f"The data set {name!r} in {builder.data_dir} is damaged: "
+            "dataset_info.json is missing, or tells of no data."
+        )
+    return builder
 
 
 def _prepared_builder(name, data_dir):

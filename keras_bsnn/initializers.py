@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_bsnn._public import public
-from keras_bsnn.ops import orthogonal
+from keras_bsnn.ops import _check, orthogonal
 
 LARGEST_PIECE = 2**23  # entries
 
@@ -19,11 +19,11 @@ class HaarOrthogonal(keras.initializers.Initializer):
     the shape are a batch of independent matrices.
 
     Args:
-        gain: factor of the matrix.
-        seed: an integer, a `keras.random.SeedGenerator`, or `None`. With an integer,
-            every call returns the same values, as with the initializers of Keras. With
-            `None`, every call draws anew, so that layers never share weights, and
-            `keras.utils.set_random_seed` makes the draws reproducible.
+        gain: factor of the matrix, a finite number.
+        seed: an integer in [0, 2**32), a `keras.random.SeedGenerator`, or `None`. With
+            an integer, every call returns the same values, as with the initializers of
+            Keras. With `None`, every call draws anew, so that layers never share
+            weights, and `keras.utils.set_random_seed` makes the draws reproducible.
 
     Raises:
         ValueError: `gain` or `seed` is not of the kind above, or the shape has fewer
@@ -43,13 +43,9 @@ class HaarOrthogonal(keras.initializers.Initializer):
     batched = True  # leading axes are a batch, DepthStack asks for it
 
     def __init__(self, gain=1.0, seed=None):
-        if not isinstance(gain, (int, float)):
-            raise ValueError(f"`gain` must be a number. Received: gain={gain!r}")
-        if not isinstance(seed, (int, keras.random.SeedGenerator, type(None))):
-            raise ValueError(
-                "`seed` must be an integer, a keras.random.SeedGenerator or None. "
-                f"Received: seed={seed!r}"
-            )
+        _check.number("gain", gain)
+        if not isinstance(seed, keras.random.SeedGenerator):
+            _check.seed("seed", seed)
         self.gain = gain
         self.seed = seed
 
@@ -76,8 +72,8 @@ class HaarOrthogonal(keras.initializers.Initializer):
 
     @classmethod
     def from_config(cls, config):
-        seed = keras.saving.deserialize_keras_object(config["seed"])
-        return cls(config["gain"], seed)
+        deserialize = keras.saving.deserialize_keras_object
+        return cls(**_check.deserialized(config, "seed", "a seed", deserialize))
 
 
 @public
@@ -90,8 +86,8 @@ class DepthDecay(keras.initializers.Initializer):
     network is linear; 0.4 is just above.
 
     Args:
-        exponent: a number.
-        scale: a number, that of the first layer.
+        exponent: a finite number.
+        scale: a finite number, that of the first layer.
 
     Source: Meterez et al., arXiv 2310.02012, section 5.
 
@@ -106,8 +102,7 @@ class DepthDecay(keras.initializers.Initializer):
 
     def __init__(self, exponent=0.4, scale=1.0):
         for name, value in (("exponent", exponent), ("scale", scale)):
-            if not isinstance(value, (int, float)):
-                raise ValueError(f"`{name}` must be a number. Received: {value!r}")
+            _check.number(name, value)
         self.exponent = exponent
         self.scale = scale
 

@@ -15,7 +15,7 @@ from keras_bsnn.layers import (
     ROAFDense,
 )
 from keras_bsnn.layers.roaf_dense import normal_kernel
-from keras_bsnn.ops import gaussian, roaf
+from keras_bsnn.ops import _check, gaussian, roaf
 
 ODD = (keras.activations.tanh, activations.sin)  # of slope 1 at 0, nowhere steeper
 EVEN_GAIN = 0.75  # times depth^(-1/4); chosen on held-out data of MNIST at 200 layers
@@ -83,7 +83,7 @@ def bsnn_mlp(
     >>> model.output_shape
     (None, 10)
     """
-    _check_depth(depth)
+    _check.integer("depth", depth)
     activation = _normalized(activation, depth, eta)
     first, last, *seeds = _seeds(seed, 3 if stacked else depth + 2)
     hidden = [
@@ -184,7 +184,7 @@ def batchnorm_mlp(
     >>> model.output_shape
     (None, 10)
     """
-    _check_depth(depth)
+    _check.integer("depth", depth)
     function = activations.get(activation)
     if gain is None:
         gain = EVEN_GAIN * depth**-0.25 if function in ODD else 1.0
@@ -366,16 +366,15 @@ def _to_unit(alpha, beta):
 
 def _last(gain, depth):
     """The gain of the last layer."""
-    return float(gain((depth,))[-1]) if callable(gain) else gain
-
-
-def _check_depth(depth):
-    if not isinstance(depth, int) or depth < 1:
-        raise ValueError(f"`depth` must be an integer >= 1. Received: depth={depth!r}")
+    last = float(gain((depth,))[-1]) if callable(gain) else gain
+    if last == 0:
+        raise _check.refusal("gain", "other than 0 in the last layer", gain)
+    return last
 
 
 def _seeds(seed, count):
     """A seed for each layer: as numbers they differ in a clone of the model, too."""
+    _check.seed("seed", seed)
     if seed is None:
         return [None] * count
     return np.random.SeedSequence(seed).generate_state(count).tolist()

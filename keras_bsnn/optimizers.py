@@ -1,5 +1,6 @@
 """Optimizers that step along the orthogonal matrices."""
 
+import functools
 import math
 
 import keras
@@ -7,8 +8,9 @@ from keras import ops
 
 from keras_bsnn._public import public
 from keras_bsnn.constraints import is_orthogonal
-from keras_bsnn.ops import _backend, orthogonal, spectral
+from keras_bsnn.ops import _backend, _check, orthogonal, spectral
 
+KIND = "a Keras optimizer or the name of one"
 TINY = 1e-30  # in a mean of squares, so that no gradient means no step
 
 
@@ -112,23 +114,16 @@ class Stiefel(keras.optimizers.Optimizer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        optimizer = keras.saving.deserialize_keras_object(
-            config["optimizer"], custom_objects=custom_objects
+        deserialize = functools.partial(
+            keras.saving.deserialize_keras_object, custom_objects=custom_objects
         )
-        return cls(**{**config, "optimizer": optimizer})
+        return cls(**_check.deserialized(config, "optimizer", KIND, deserialize))
 
 
 def _optimizer(identifier):
-    error = None
-    try:
-        found = keras.optimizers.get(identifier)
-    except (ValueError, TypeError) as cause:
-        found, error = None, cause
+    found = _check.interpreted("optimizer", KIND, keras.optimizers.get, identifier)
     if not isinstance(found, keras.optimizers.Optimizer):
-        raise ValueError(
-            "`optimizer` must be a Keras optimizer or the name of one. "
-            f"Received: optimizer={identifier!r}"
-        ) from error
+        raise _check.refusal("optimizer", KIND, identifier)
     return found
 
 
@@ -164,7 +159,8 @@ class StiefelMuon(keras.optimizers.Optimizer):
             than a hundred steps, 0.1 or 0.2 is better.
         momentum: decay of the moving average of gradients, in [0, 1).
         nesterov: whether to look ahead by one step of the average.
-        ns_steps: number of Newton-Schulz steps of `spectral_sign`.
+        ns_steps: number of Newton-Schulz steps of `spectral_sign`, an integer from 1
+            to 100.
         **kwargs: as of every Keras optimizer.
 
     Raises:
@@ -193,10 +189,8 @@ class StiefelMuon(keras.optimizers.Optimizer):
         **kwargs,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        if not isinstance(momentum, (int, float)) or not 0 <= momentum < 1:
-            raise ValueError(
-                f"`momentum` must be a number in [0, 1). Received: momentum={momentum}"
-            )
+        _check.number("momentum", momentum, "a number in [0, 1)", lambda x: 0 <= x < 1)
+        _check.boolean("nesterov", nesterov)
         orthogonal.check_steps(ns_steps, "ns_steps")
         self.momentum = momentum
         self.nesterov = nesterov

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from keras_bsnn import datasets, diagnostics
+from keras_bsnn.ops import _check
 
 
 def main(argv=None):
@@ -82,7 +83,7 @@ def load_model(args):
         model = keras.models.load_model(args.model)
     except Exception as error:  # a file that is broken may raise anything
         raise ValueError(
-            f"{args.model} cannot be loaded as a Keras model: {error}"
+            f"{args.model} cannot be loaded as a Keras model: {_check.cause(error)}"
         ) from error
     if args.loss:
         model.compile(loss=_loss(args))

@@ -96,7 +96,7 @@ def test_data_that_are_not_there(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, "64", None])
 def test_bad_batch_size(batch_size):
-    with pytest.raises(ValueError, match="`batch_size` must be a positive integer"):
+    with pytest.raises(ValueError, match="`batch_size` must be an integer from 1"):
         datasets.load("digits", batch_size=batch_size)
 
 
@@ -162,9 +162,9 @@ def test_permuted_images():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: datasets.adding_problem(1), "`length` must be an integer >= 2"),
-        (lambda: datasets.copy_memory(0), "`length` must be an integer >= 1"),
-        (lambda: datasets.copy_memory(5, 0), "`batch_size` must be a positive"),
+        (lambda: datasets.adding_problem(1), "`length` must be an integer from 2"),
+        (lambda: datasets.copy_memory(0), "`length` must be an integer from 1"),
+        (lambda: datasets.copy_memory(5, 0), "`batch_size` must be an integer from 1"),
         (
             lambda: datasets.permuted_mnist(permutation=[1, 1], name="digits"),
             "`permutation` must be a seed",

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from runtimes import run_litert, run_onnx
 
 from keras_bsnn import export, models
 from keras_bsnn.recalibration import recalibrate
@@ -34,28 +35,7 @@ def samples(model):
     return x.reshape(-1, *(n or LENGTH for n in model.input_shape[1:]))
 
 
-def from_litert(path, x):
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(path))
-    (given,) = interpreter.get_input_details()
-    (found,) = interpreter.get_output_details()
-    interpreter.resize_tensor_input(given["index"], x.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(given["index"], x)
-    interpreter.invoke()
-    return interpreter.get_tensor(found["index"])
-
-
-def from_onnx(path, x):
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path)
-    (given,) = session.get_inputs()
-    return session.run(None, {given.name: x})[0]
-
-
-FORMATS = {"tflite": (export.litert, from_litert), "onnx": (export.onnx, from_onnx)}
+FORMATS = {"tflite": (export.litert, run_litert), "onnx": (export.onnx, run_onnx)}
 
 
 @pytest.mark.parametrize("format", FORMATS)

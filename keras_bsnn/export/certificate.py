@@ -16,6 +16,7 @@ from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import orthogonal
 
 NAME = "certificate.json"
+SEAL = "certificate_sha256"
 
 
 def of(models, tolerance):
@@ -49,7 +50,7 @@ def of(models, tolerance):
 def write(certificate, folder):
     """With the hash of each file that is there, beside these."""
     record = {**certificate, "files_sha256": _hashes_of_files(folder)}
-    Path(folder, NAME).write_text(json.dumps(record, indent=1) + "\n")
+    Path(folder, NAME).write_bytes(_sealed(record))
 
 
 @public
@@ -67,7 +68,8 @@ def verify(path):
 
     Raises:
         FileNotFoundError: there is no certificate.
-        ValueError: a file is missing, new, or another one.
+        ValueError: a file is missing, new, or another one; or so is the certificate.
+            Hashes tell of damage: who can write the files can write these, too.
 
     Source: this package.
 
@@ -81,7 +83,7 @@ def verify(path):
     >>> max(k["orthogonality_error"] for k in kernels if k["orthogonal"]) < 1e-5
     True
     """
-    record = json.loads(Path(path, NAME).read_text())
+    record = _read(path)
     found, expected = _hashes_of_files(path), record["files_sha256"]
     if found != expected:
         different = found.items() ^ expected.items()
@@ -90,6 +92,25 @@ def verify(path):
             f"{path} is not what was exported: {', '.join(names)} changed, "
             "went or came."
         )
+    return record
+
+
+def _sealed(record):
+    """The text of a certificate, with its own hash."""
+    seal = hashlib.sha256(json.dumps(record).encode()).hexdigest()
+    return json.dumps({**record, SEAL: seal}, indent=1).encode() + b"\n"
+
+
+def _read(path):
+    text = Path(path, NAME).read_bytes()
+    try:
+        record = json.loads(text)
+        del record[SEAL]
+        is_whole = _sealed(record) == text
+    except Exception:  # what is damaged may raise anything
+        is_whole = False
+    if not is_whole:
+        raise ValueError(f"{path} is not what was exported: {NAME} changed.")
     return record
 
 
@@ -134,7 +155,7 @@ def _hashes_of_files(folder):
     return {
         path.relative_to(folder).as_posix(): _hash_of_file(path)
         for path in sorted(files)
-        if path.name != NAME
+        if path != Path(folder, NAME)
     }
 
 

@@ -5,6 +5,7 @@ import re
 from keras_bsnn._public import public
 from keras_bsnn.export import _draft
 from keras_bsnn.export._converters import check_backend, lacking
+from keras_bsnn.ops import _check
 
 
 @public
@@ -45,11 +46,8 @@ def litert(model, path, preprocessing=None, batch_size=None):
     check_backend("LiteRT")
     if not str(path).endswith(".tflite"):
         raise ValueError(f"`path` must end in .tflite. Received: {path}")
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise ValueError(
-            "`batch_size` must be None or an integer >= 1. "
-            f"Received: batch_size={batch_size!r}"
-        )
+    if batch_size is not None:
+        _check.integer("batch_size", batch_size)
     whole = _draft.whole(model, preprocessing)
     with _draft.of(path) as draft:
         _convert(whole, draft, batch_size)

@@ -5,6 +5,8 @@ import random
 import numpy as np
 from keras import ops
 
+from keras_bsnn.ops import _check
+
 LARGEST_PIECE = 2**22  # entries
 
 
@@ -156,10 +158,7 @@ FILTERS = {
 
 def get(name):
     if not isinstance(name, str) or name not in FILTERS:
-        raise ValueError(
-            f"`filter` must be one of {', '.join(map(repr, FILTERS))}. "
-            f"Received: filter={name!r}"
-        )
+        raise _check.refusal("filter", f"one of {', '.join(map(repr, FILTERS))}", name)
     return FILTERS[name]
 
 
@@ -170,10 +169,7 @@ def seed_of(value, filter, is_shared=False):
 
 def seed(value, is_needed):
     """A seed as it is given, or a random one in the place of `None`, if needed."""
-    if not isinstance(value, (int, type(None))):
-        raise ValueError(
-            f"`filter_seed` must be an integer or None. Received: filter_seed={value!r}"
-        )
+    _check.seed("filter_seed", value)
     return random.randrange(2**31) if is_needed and value is None else value
 
 

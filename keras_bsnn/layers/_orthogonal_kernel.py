@@ -4,20 +4,21 @@ import keras
 
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.initializers import HaarOrthogonal
+from keras_bsnn.layers import _parts
 
 
 def initializer(identifier):
     """`None` stands for the Haar law."""
-    return (
-        HaarOrthogonal() if identifier is None else keras.initializers.get(identifier)
-    )
+    if identifier is None:
+        return HaarOrthogonal()
+    return _parts.get("kernel_initializer", identifier)
 
 
 def constraint(identifier):
     """`"orthogonal"` stands for a retraction after each step."""
     if identifier == "orthogonal":
         return Orthogonal()
-    return keras.constraints.get(identifier)
+    return _parts.get("kernel_constraint", identifier)
 
 
 def add_to(layer, input_shape):

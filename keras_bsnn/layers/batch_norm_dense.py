@@ -9,7 +9,7 @@ from keras import ops
 from keras_bsnn import activations
 from keras_bsnn._public import public
 from keras_bsnn.layers import _orthogonal_kernel
-from keras_bsnn.ops import _backend
+from keras_bsnn.ops import _backend, _check
 
 FORMS = ("std", "norm")
 
@@ -78,7 +78,13 @@ class BatchNormDense(keras.layers.Layer):
         kernel_constraint=None,
         **kwargs,
     ):
-        _check(units, scale_by, momentum, epsilon)
+        _check.integer("units", units)
+        if scale_by not in FORMS:
+            raise _check.refusal("scale_by", f"one of {FORMS}", scale_by)
+        _check.number("momentum", momentum, "in [0, 1)", lambda x: 0 <= x < 1)
+        _check.number("epsilon", epsilon, "a number >= 0", lambda x: x >= 0)
+        _check.boolean("center", center)
+        _check.boolean("affine", affine)
         super().__init__(**kwargs)
         self.units = units
         self.activation = activations.get(activation)
@@ -86,7 +92,7 @@ class BatchNormDense(keras.layers.Layer):
         self.center = center
         self.scale_by = scale_by
         self.affine = affine
-        self.shrinkage = _number_or_initializer("shrinkage", shrinkage)
+        self.shrinkage = _number_or_initializer("shrinkage", shrinkage, 0, 1)
         self.momentum = momentum
         self.epsilon = epsilon
         self.kernel_initializer = _orthogonal_kernel.initializer(kernel_initializer)
@@ -111,6 +117,7 @@ class BatchNormDense(keras.layers.Layer):
             name=name,
             shape=(self.units,) if shape is None else shape,
             initializer=initializer,
+            dtype=keras.backend.result_type(self.variable_dtype, "float32"),
             trainable=trainable,
             autocast=False,  # statistics in full precision
         )
@@ -193,29 +200,13 @@ class BatchNormDense(keras.layers.Layer):
         }
 
 
-def _number_or_initializer(name, value):
+def _number_or_initializer(name, value, low=-math.inf, high=math.inf):
+    is_bounded = low > -math.inf
+    kind = f"a number{f' in [{low}, {high}]' * is_bounded} or an initializer"
     if isinstance(value, (int, float)):
+        _check.number(name, value, kind, lambda x: low <= x <= high)
         return value
-    try:
-        return keras.initializers.get(value)
-    except ValueError as error:
-        raise ValueError(
-            f"`{name}` must be a number or an initializer. Received: {name}={value!r}"
-        ) from error
-
-
-def _check(units, scale_by, momentum, epsilon):
-    if not isinstance(units, int) or units < 1:
-        raise ValueError(
-            f"`units` must be a positive integer. Received: units={units!r}"
-        )
-    if scale_by not in FORMS:
-        raise ValueError(
-            f"`scale_by` must be one of {FORMS}. Received: scale_by={scale_by!r}"
-        )
-    if not 0 <= momentum < 1:
-        raise ValueError(
-            f"`momentum` must be in [0, 1). Received: momentum={momentum!r}"
-        )
-    if epsilon < 0:
-        raise ValueError(f"`epsilon` must not be negative. Received: epsilon={epsilon}")
+    found = _check.interpreted(name, kind, keras.initializers.get, value)
+    if found is None:
+        raise _check.refusal(name, kind, value)
+    return found

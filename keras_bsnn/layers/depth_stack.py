@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_bsnn._public import public
 from keras_bsnn.layers import _per_layer, _saturation
-from keras_bsnn.ops import _backend, depth_loop
+from keras_bsnn.ops import _backend, _check, depth_loop
 
 TEMPLATES = weakref.WeakSet()
 IRRELEVANT = {"name", "seed", "build_config", "shared_object_id"}
@@ -70,6 +70,7 @@ class DepthStack(keras.layers.Layer):
     ):
         _check_block(block)
         _check_depth(depth, checkpoint_every)
+        _check.boolean("return_sequence", return_sequence)
         kwargs.setdefault("dtype", block.dtype_policy)
         super().__init__(autocast=False, **kwargs)
         self.depth = depth
@@ -288,8 +289,8 @@ class DepthStack(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        block = keras.saving.deserialize_keras_object(config["block"])
-        return cls(**{**config, "block": block})
+        deserialize = keras.saving.deserialize_keras_object
+        return cls(**_check.deserialized(config, "block", "a Keras layer", deserialize))
 
 
 class Effects(NamedTuple):
@@ -487,7 +488,7 @@ def _check_owned(scope, variables):
 
 def _check_block(block):
     if not isinstance(block, keras.layers.Layer):
-        raise ValueError(f"`block` must be a Keras layer. Received: block={block!r}")
+        raise _check.refusal("block", "a Keras layer", block)
     if block in TEMPLATES:
         raise ValueError(
             f"`block` must not be shared: {block.name!r} is in another stack already. "
@@ -502,15 +503,10 @@ def _check_block(block):
 
 
 def _check_depth(depth, checkpoint_every):
-    if not isinstance(depth, int) or depth < 1:
-        raise ValueError(f"`depth` must be an integer >= 1. Received: depth={depth!r}")
+    _check.integer("depth", depth)
     if checkpoint_every is None:
         return
-    if not isinstance(checkpoint_every, int) or not 1 <= checkpoint_every <= depth:
-        raise ValueError(
-            "`checkpoint_every` must be None or an integer from 1 to depth. "
-            f"Received: checkpoint_every={checkpoint_every!r}"
-        )
+    _check.integer("checkpoint_every", checkpoint_every, 1, depth)
     if depth % checkpoint_every:
         raise ValueError(
             "`checkpoint_every` must be a divisor of depth. "

@@ -5,8 +5,8 @@ from keras import ops
 
 from keras_bsnn import activations
 from keras_bsnn._public import public
-from keras_bsnn.layers import _orthogonal_kernel
-from keras_bsnn.ops import orthogonal
+from keras_bsnn.layers import _orthogonal_kernel, _parts
+from keras_bsnn.ops import _check, orthogonal
 from keras_bsnn.ops.dense_rule import DenseRule
 
 
@@ -68,19 +68,19 @@ class OrthogonalDense(keras.layers.Layer):
         tangent_gradient=False,
         **kwargs,
     ):
-        if not isinstance(units, int) or units < 1:
-            raise ValueError(
-                f"`units` must be a positive integer. Received: units={units!r}"
-            )
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        _check.integer("units", units)
+        _check.boolean("use_bias", use_bias)
+        _check.boolean("tangent_gradient", tangent_gradient)
+        regularizer = _parts.get("activity_regularizer", activity_regularizer)
+        super().__init__(activity_regularizer=regularizer, **kwargs)
         self.units = units
         self.activation = activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = _orthogonal_kernel.initializer(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.bias_initializer = _parts.get("bias_initializer", bias_initializer)
+        self.bias_regularizer = _parts.get("bias_regularizer", bias_regularizer)
         self.kernel_constraint = _orthogonal_kernel.constraint(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.bias_constraint = _parts.get("bias_constraint", bias_constraint)
         self.tangent_gradient = tangent_gradient
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True

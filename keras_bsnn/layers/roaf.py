@@ -8,7 +8,7 @@ from keras import ops
 from keras_bsnn import activations
 from keras_bsnn._public import public
 from keras_bsnn.layers.roaf_cell import ROAFCell
-from keras_bsnn.ops import _backend, depth_loop
+from keras_bsnn.ops import _backend, _check, depth_loop
 
 OF_CELL = [*inspect.signature(ROAFCell).parameters][:-1]  # without **kwargs
 
@@ -59,16 +59,19 @@ class ROAF(keras.layers.RNN):
         checkpoint_every=None,
         **kwargs,
     ):
+        flags = {
+            "return_sequences": return_sequences,
+            "return_state": return_state,
+            "go_backwards": go_backwards,
+            "stateful": stateful,
+        }
+        for name, value in flags.items():
+            _check.boolean(name, value)
+        if checkpoint_every is not None:
+            _check.integer("checkpoint_every", checkpoint_every)
         of_cell = {name: kwargs.pop(name) for name in OF_CELL if name in kwargs}
         cell = ROAFCell(units, alpha, dtype=kwargs.get("dtype"), **of_cell)
-        super().__init__(
-            cell,
-            return_sequences=return_sequences,
-            return_state=return_state,
-            go_backwards=go_backwards,
-            stateful=stateful,
-            **kwargs,
-        )
+        super().__init__(cell, **flags, **kwargs)
         self.checkpoint_every = checkpoint_every
         self.input_spec = [keras.InputSpec(ndim=3)]
 
@@ -130,7 +133,7 @@ class ROAF(keras.layers.RNN):
 
 
 def _check_checkpoints(every, steps):
-    if every is not None and (steps is None or every < 1 or steps % every):
+    if every is not None and (steps is None or steps % every):
         raise ValueError(
             "`checkpoint_every` must be a divisor of the number of steps. "
             f"Received: checkpoint_every={every}, steps={steps}"

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_bsnn import activations
 from keras_bsnn._public import public
-from keras_bsnn.layers import _filters, roaf_dense
+from keras_bsnn.layers import _filters, _parts, roaf_dense
 from keras_bsnn.ops import roaf
 from keras_bsnn.ops.roaf_rule import StepRule
 
@@ -66,7 +66,7 @@ class ROAFCell(keras.layers.Layer):
         bias_constraint=None,
         **kwargs,
     ):
-        roaf_dense.check(units, alpha, beta, filter)
+        roaf_dense.check(units, alpha, beta, filter, use_bias)
         super().__init__(**kwargs)
         self.units = units
         self.alpha = alpha
@@ -75,16 +75,23 @@ class ROAFCell(keras.layers.Layer):
         self.beta = beta
         self.use_bias = use_bias
         self.filter_seed = _filters.seed_of(filter_seed, filter)
-        recurrent_initializer = recurrent_initializer or roaf_dense.normal_kernel()
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
+        if recurrent_initializer is None:
+            recurrent_initializer = roaf_dense.normal_kernel()
+        self.kernel_initializer = _parts.get("kernel_initializer", kernel_initializer)
+        self.recurrent_initializer = _parts.get(
+            "recurrent_initializer", recurrent_initializer
+        )
+        self.bias_initializer = _parts.get("bias_initializer", bias_initializer)
+        self.kernel_regularizer = _parts.get("kernel_regularizer", kernel_regularizer)
+        self.recurrent_regularizer = _parts.get(
+            "recurrent_regularizer", recurrent_regularizer
+        )
+        self.bias_regularizer = _parts.get("bias_regularizer", bias_regularizer)
+        self.kernel_constraint = _parts.get("kernel_constraint", kernel_constraint)
+        self.recurrent_constraint = _parts.get(
+            "recurrent_constraint", recurrent_constraint
+        )
+        self.bias_constraint = _parts.get("bias_constraint", bias_constraint)
         self.state_size = self.output_size = units
 
     def build(self, input_shape):

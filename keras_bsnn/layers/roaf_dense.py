@@ -5,8 +5,8 @@ from keras import ops
 
 from keras_bsnn import activations
 from keras_bsnn._public import public
-from keras_bsnn.layers import _filters
-from keras_bsnn.ops import roaf
+from keras_bsnn.layers import _filters, _parts
+from keras_bsnn.ops import _check, roaf
 from keras_bsnn.ops.roaf_rule import LayerRule
 
 
@@ -32,7 +32,7 @@ class ROAFDense(keras.layers.Layer):
         use_bias: whether to add a bias.
         shared_filter: whether all layers of a `DepthStack` have the same filter. It is
             made from `filter_seed` and not stored.
-        filter_seed: an integer, or `None` to draw one.
+        filter_seed: an integer in [0, 2**32), or `None` to draw one.
         kernel_initializer: `None` for a normal law of variance `1 / units`, or an
             initializer.
         bias_initializer: an initializer.
@@ -71,7 +71,8 @@ class ROAFDense(keras.layers.Layer):
         kernel_constraint=None,
         **kwargs,
     ):
-        check(units, alpha, beta, filter)
+        check(units, alpha, beta, filter, use_bias)
+        _check.boolean("shared_filter", shared_filter)
         super().__init__(**kwargs)
         self.units = units
         self.alpha = alpha
@@ -81,11 +82,11 @@ class ROAFDense(keras.layers.Layer):
         self.use_bias = use_bias
         self.shared_filter = shared_filter
         self.filter_seed = _filters.seed_of(filter_seed, filter, shared_filter)
-        self.kernel_initializer = keras.initializers.get(
-            kernel_initializer or normal_kernel()
-        )
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        if kernel_initializer is None:
+            kernel_initializer = normal_kernel()
+        self.kernel_initializer = _parts.get("kernel_initializer", kernel_initializer)
+        self.bias_initializer = _parts.get("bias_initializer", bias_initializer)
+        self.kernel_constraint = _parts.get("kernel_constraint", kernel_constraint)
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: units})
         self.supports_masking = True
 
@@ -151,14 +152,11 @@ def normal_kernel(seed=None):
     )
 
 
-def check(units, alpha, beta, filter):
+def check(units, alpha, beta, filter, use_bias):
     """Raises `ValueError` for arguments that this layer and `ROAFCell` share."""
-    if not isinstance(units, int) or units < 1:
-        raise ValueError(
-            f"`units` must be a positive integer. Received: units={units!r}"
-        )
-    if not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
-        raise ValueError(f"`alpha` must be a number in [0, 1]. Received: alpha={alpha}")
-    if beta is not None and not isinstance(beta, (int, float)):
-        raise ValueError(f"`beta` must be a number or None. Received: beta={beta!r}")
+    _check.integer("units", units)
+    _check.number("alpha", alpha, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+    if beta is not None:
+        _check.number("beta", beta, "a number or None")
     _filters.get(filter)
+    _check.boolean("use_bias", use_bias)

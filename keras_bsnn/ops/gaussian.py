@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from numpy.polynomial import chebyshev
 
+from keras_bsnn.ops import _check
 from keras_bsnn.ops.quadrature import (
     RANGE,
     evaluate,
@@ -108,8 +109,7 @@ def gp_constants(function, root="stable"):
     >>> round(a, 5), round(b, 5)
     (1.41421, -1.12838)
     """
-    if root not in ROOTS:
-        raise ValueError(f"`root` must be one of {ROOTS}. Received: root={root!r}")
+    check_root(root)
     if root != "stable":
         return _constants(function, root)
     candidates = [_constants(function, sign) for sign in ("plus", "minus")]
@@ -123,6 +123,11 @@ def gp_constants(function, root="stable"):
             stacklevel=2,
         )
     return candidates[smaller]
+
+
+def check_root(root):
+    if root not in ROOTS:
+        raise _check.refusal("root", f"one of {ROOTS}", root)
 
 
 def _constants(function, sign):
@@ -281,10 +286,7 @@ def shaping_epsilon(function, depth, eta):
     Raises:
         ValueError: an argument is out of range.
     """
-    if not isinstance(depth, int) or depth < 1:
-        raise ValueError(f"`depth` must be an integer >= 1. Received: depth={depth!r}")
-    if not 0 < eta < 1:
-        raise ValueError(f"`eta` must be in (0, 1). Received: eta={eta!r}")
+    check_shaping(depth, eta)
     m = moments(function)
     mean, second = m.derivative_mean, m.derivative_second_moment
     coefficients = _excess_coefficients(function, second, m.second_moment, eta)
@@ -296,6 +298,11 @@ def shaping_epsilon(function, depth, eta):
         lambda gamma: _iterate(coefficients, gamma, depth, eta) >= eta, largest
     )
     return float(1 / (np.sqrt(mean**2 - second + 1 / gamma) - mean))
+
+
+def check_shaping(depth, eta):
+    _check.integer("depth", depth)
+    _check.number("eta", eta, "in (0, 1)", lambda x: 0 < x < 1)
 
 
 def _excess_coefficients(function, slope, second_moment, eta):

@@ -151,7 +151,7 @@ def _largest(outputs, sample, count):
         return pull((v,))[0]
 
     y = flat(x)
-    if not 0 < count < min(len(x), len(y)):
+    if not isinstance(count, int) or not 0 < count < min(len(x), len(y)):
         raise ValueError(
             f"`count` must be at least 1 and less than {min(len(x), len(y))}, or None. "
             f"Received: count={count}"

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn.ops import _backend
+from keras_bsnn.ops import _backend, _check
 
 MOST_STEPS = 100
 NUDGE = 1e-7
@@ -27,6 +27,7 @@ def _on_tall(function):
     @functools.wraps(function)
     def wrapped(matrix, *args, **kwargs):
         matrix = ops.convert_to_tensor(matrix)
+        _check_float(matrix)
         with _backend.exact_matmul():
             result = function(_tall(matrix), *args, **kwargs)
         result = ops.cast(result, matrix.dtype)
@@ -51,6 +52,13 @@ def _check_matrix(matrix):
             "`matrix` must have the shape (..., m, n). "
             f"Received: shape={tuple(matrix.shape)}"
         )
+
+
+def _check_float(matrix):
+    """What has the dtype of a matrix of integers would be rounded to these."""
+    if not keras.backend.is_float_dtype(matrix.dtype):
+        dtype = keras.backend.standardize_dtype(matrix.dtype)
+        raise _check.refusal("matrix", "of floating point", dtype)
 
 
 def _at_least_float32(x):
@@ -92,10 +100,7 @@ def orthogonality_error(matrix):
 
 
 def check_steps(steps, name="steps"):
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(
-            f"`{name}` must be an integer >= 1. Received: {name}={steps!r}"
-        )
+    _check.integer(name, steps, 1, MOST_STEPS)
 
 
 @_on_tall
@@ -107,7 +112,7 @@ def newton_schulz(matrix, steps=2):
 
     Args:
         matrix: tensor of shape `(..., m, n)`.
-        steps: number of steps, an integer of at least 1.
+        steps: number of steps, an integer from 1 to 100.
 
     Returns:
         Tensor of the shape and dtype of `matrix`.
@@ -139,7 +144,7 @@ def cayley(matrix, steps=3):
 
     Args:
         matrix: tensor of shape `(..., m, n)`.
-        steps: number of steps, an integer of at least 1.
+        steps: number of steps, an integer from 1 to 100.
 
     Returns:
         Tensor of the shape and dtype of `matrix`.
@@ -226,6 +231,7 @@ def retract(matrix, retraction):
         Tensor of the shape and dtype of `matrix`.
     """
     matrix = ops.convert_to_tensor(matrix)
+    _check_float(matrix)
     x = _at_least_float32(matrix)
     candidate = retraction(x)
     if candidate.shape != x.shape:
@@ -352,7 +358,13 @@ def project_tangent(matrix, direction):
     >>> float(np.trace(orthogonal.project_tangent(np.eye(2), np.ones((2, 2)))))
     0.0
     """
-    if matrix.shape[-2] < matrix.shape[-1]:
+    is_known = _backend.is_concrete(direction)
+    if is_known and tuple(matrix.shape) != tuple(direction.shape):
+        raise ValueError(
+            "`direction` must have the shape of `matrix`. "
+            f"Received: {tuple(direction.shape)}, {tuple(matrix.shape)}"
+        )
+    if _is_wide(matrix):
         transposed = (ops.swapaxes(x, -1, -2) for x in (matrix, direction))
         return ops.swapaxes(project_tangent(*transposed), -1, -2)
     product = ops.matmul(ops.swapaxes(matrix, -1, -2), direction)

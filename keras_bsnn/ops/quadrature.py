@@ -139,16 +139,20 @@ def resolve(function, rounding=None):
 
 
 def _rounding(function):
-    """Whether `function` computes in float64 or, somewhere inside, in float32.
+    """Relative rounding error of `function`.
 
-    On an interval of width 1e-6 it is a polynomial of low degree, and what is left of
-    its highest coefficients is rounding.
+    It is that of float64 or, if it computes in that somewhere inside, of float32; and
+    larger where a large constant has been subtracted. On an interval of width 1e-6 the
+    function is a polynomial of low degree, and what is left of its highest coefficients
+    is rounding.
     """
     x = np.arange(-2.9, 3, 0.613)[:, None] + 2.0**-20 * NODES
     y = evaluate(function, x)
     tail = np.max(np.abs(y @ COEFFICIENTS.T[:, -2:]), axis=-1)
-    exact = np.all(tail <= 1e-12 * np.max(np.abs(y), axis=-1))
-    return float(np.finfo(np.float64 if exact else np.float32).eps)
+    if not np.all(tail <= 1e-12 * np.max(np.abs(y), axis=-1)):
+        return float(np.finfo(np.float32).eps)
+    largest = np.max(np.abs(y), initial=np.finfo(np.float64).tiny)
+    return max(float(np.finfo(np.float64).eps), float(np.max(tail) / largest))
 
 
 def _is_resolved(x, y, scale, rounding):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_bsnn.ops import _check
+
 
 def alpha_for_depth(depth, c=1.0):
     """`1 - c / depth`: then the whole network contracts by about `exp(-c)`.
@@ -21,10 +23,8 @@ def alpha_for_depth(depth, c=1.0):
     >>> keras_bsnn.ops.roaf.alpha_for_depth(1000)
     0.999
     """
-    if not isinstance(depth, int) or depth < 1:
-        raise ValueError(f"`depth` must be an integer >= 1. Received: depth={depth!r}")
-    if not 0 <= c <= depth:
-        raise ValueError(f"`c` must be in [0, depth]. Received: c={c}")
+    _check.integer("depth", depth)
+    _check.number("c", c, "in [0, depth]", lambda x: 0 <= x <= depth)
     return 1 - c / depth
 
 
@@ -46,7 +46,8 @@ def jacobian_bounds(alpha, lipschitz, weight_norm, depth, beta=None):
         The lower bound, 0 where there is none, and the upper one, as numbers.
 
     Raises:
-        ValueError: `weight_norm` is an array of another size than `depth`.
+        ValueError: an argument is out of range, or `weight_norm` an array of another
+            size than `depth`.
 
     Source: this package; for `alpha = 1 - c / depth` they tend to `exp(-c (1 +
     lipschitz weight_norm))` and `exp(c (lipschitz weight_norm - 1))`.
@@ -58,12 +59,19 @@ def jacobian_bounds(alpha, lipschitz, weight_norm, depth, beta=None):
     >>> round(low, 3), round(high, 3)
     (0.05, 2.718)
     """
+    _check.integer("depth", depth)
+    _check.number("alpha", alpha)
+    _check.number("lipschitz", lipschitz, "a number >= 0", lambda x: x >= 0)
+    if beta is not None:
+        _check.number("beta", beta)
     norms = np.atleast_1d(np.asarray(weight_norm, "float64"))
     if norms.ndim != 1 or len(norms) not in (1, depth):
         raise ValueError(
             f"`weight_norm` must be a number or an array of {depth}. "
             f"Received: shape={norms.shape}"
         )
+    if not np.all(norms >= 0):
+        raise _check.refusal("weight_norm", "at least 0", weight_norm)
     reach = abs(beta_of(alpha, beta)) * lipschitz * np.broadcast_to(norms, (depth,))
     return _product(alpha - reach), _product(alpha + reach)
 

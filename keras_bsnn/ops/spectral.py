@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_bsnn.ops.orthogonal import check_steps
+
 LINEAR, CUBIC, QUINTIC = 3.4445, -4.7750, 2.0315
 LARGEST = 1.203  # of the polynomial on [0, 1.25]
 
@@ -17,7 +19,7 @@ def spectral_sign(matrix, steps=5):
     Args:
         matrix: tensor of shape `(..., m, n)`, float32 or wider. A skew-symmetric matrix
             gives a skew-symmetric one; zero gives zero.
-        steps: an integer of at least 1.
+        steps: an integer from 1 to 100.
 
     Returns:
         Tensor of that shape and dtype, of operator norm at most 1.203.
@@ -33,6 +35,7 @@ def spectral_sign(matrix, steps=5):
     >>> bool(np.all(np.abs(np.abs(np.linalg.eigvals(x)) - 0.95) < 0.27))
     True
     """
+    check_steps(steps)
     x = matrix / (_norm(matrix) + 1e-30)
     for _ in range(steps):
         gram = ops.matmul(x, ops.swapaxes(x, -1, -2))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_bsnn._public import public
-from keras_bsnn.plots.signals import LINEAR, TITLES, check_fields
+from keras_bsnn.plots.signals import LINEAR, TITLES, check_fields, say
 from keras_bsnn.plots.style import count_in_integers, figure
 
 
@@ -45,10 +45,13 @@ def _draw(panel, reports, field):
     values = np.stack([getattr(report, field) for report in reports.values()], axis=-1)
     has_it = ~np.isnan(values).all(axis=-1)
     layers, values = 1 + np.flatnonzero(has_it), values[has_it]
-    norm = "linear"
-    if field not in LINEAR:
-        norm, values = "log", np.where(values > 0, values, np.nan)
+    is_log = field not in LINEAR
+    has_place = np.isfinite(values) & ((values > 0) | (not is_log))
     panel.grid(False)
+    if not has_place.any():
+        say(panel, "0 or not finite")
+        return
+    norm, values = "log" if is_log else "linear", np.where(has_place, values, np.nan)
     mesh = panel.pcolormesh([*reports], layers, values, norm=norm, shading="nearest")
     panel.figure.colorbar(mesh, ax=panel)
     count_in_integers(panel)

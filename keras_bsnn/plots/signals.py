@@ -62,7 +62,7 @@ def signals(
             for label, report in reports.items():
                 _draw(panel, label, getattr(report, field), field)
             if not any(np.isfinite(line.get_ydata()).any() for line in panel.lines):
-                _say(panel, "0 or not finite")
+                say(panel, "0 or not finite")
             elif field not in LINEAR:
                 panel.set_yscale("log")
                 _limit(panel)
@@ -92,7 +92,7 @@ def _draw(panel, label, values, field):
         _mark_end(panel, (layers[first], values[first]), line.get_color())
 
 
-def _say(panel, words):
+def say(panel, words):
     panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", fontsize=11)
 
 

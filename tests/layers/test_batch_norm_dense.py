@@ -165,10 +165,10 @@ def test_its_kernel_is_orthogonal():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"units": 0}, "`units` must be a positive integer"),
+        ({"units": 0}, "`units` must be an integer >= 1"),
         ({"units": 4, "scale_by": "max"}, "`scale_by` must be one of"),
         ({"units": 4, "momentum": 1.0}, "`momentum` must be in"),
-        ({"units": 4, "epsilon": -1}, "`epsilon` must not be negative"),
+        ({"units": 4, "epsilon": -1}, "`epsilon` must be a number >= 0"),
         ({"units": 4, "gain": "no such thing"}, "`gain` must be a number or"),
     ],
 )

@@ -79,7 +79,7 @@ def test_it_passes_masks_on():
 
 @pytest.mark.parametrize("units", [0, -1, 2.5, "4", None])
 def test_bad_units(units):
-    with pytest.raises(ValueError, match="`units` must be a positive integer"):
+    with pytest.raises(ValueError, match="`units` must be an integer >= 1"):
         OrthogonalDense(units)
 
 

@@ -178,7 +178,7 @@ def test_the_state_is_read_at_size_one():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"units": -1, "alpha": 0.5}, "`units` must be a positive integer"),
+        ({"units": -1, "alpha": 0.5}, "`units` must be an integer >= 1"),
         ({"units": 4, "alpha": -0.5}, "`alpha` must be a number in"),
         ({"units": 4, "alpha": 0.5, "filter": None}, "`filter` must be one of"),
     ],

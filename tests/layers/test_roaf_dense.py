@@ -197,7 +197,7 @@ def test_gradients_at_the_first_and_the_last_of_many_layers():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"units": 0, "alpha": 0.5}, "`units` must be a positive integer"),
+        ({"units": 0, "alpha": 0.5}, "`units` must be an integer >= 1"),
         ({"units": 4, "alpha": 1.5}, "`alpha` must be a number in"),
         ({"units": 4, "alpha": 0.5, "beta": "1"}, "`beta` must be a number or None"),
         ({"units": 4, "alpha": 0.5, "filter": "none"}, "`filter` must be one of"),
