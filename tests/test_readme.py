@@ -12,12 +12,16 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_code_runs(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert "depth = 200" in code and "epochs=10" in code
+    train, take_out = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert "depth = 200" in train and "epochs=10" in train
     monkeypatch.chdir(tmp_path)
-    exec(code.replace("= 200", "= 20").replace("epochs=10", "epochs=1"), {})
-    assert (tmp_path / "deep.keras").exists()
-    assert (tmp_path / "deep_saved_model").exists()
+    names = {}
+    exec(train.replace("= 200", "= 20").replace("epochs=10", "epochs=1"), names)
+    left = {"deep.keras", "deep_saved_model"}
+    if keras.backend.backend() == "tensorflow":  # which writes the other formats
+        exec(take_out, names)
+        left |= {"plain.keras", "served", "model.tflite", "model.onnx"}
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 @pytest.mark.skipif(
@@ -227,6 +231,18 @@ def test_the_table_of_folded_networks():
         assert max(row["ratio"] for row in found["per_example"]) > 500
         for row in found["per_example"]:
             assert f"| {row['deep']:,g} µs | {row['folded']:,g} µs |" in README
+
+
+def test_the_table_of_exported_models(tmp_path, monkeypatch):
+    readme, record = tmp_path / "README.md", ROOT / "benchmarks/results/export.json"
+    readme.write_text(README)
+    run = runner(ROOT / "benchmarks", monkeypatch)
+    run("export.py", "--from", record, "--readme", readme)
+    assert readme.read_text() == README
+    rows = json.loads(record.read_text())["result"]
+    for row in rows:
+        forms = [row[form] for form in ("as it is", "to_keras") if form in row]
+        assert max(form["largest_difference"] for form in forms) < 1e-4
 
 
 def test_the_table_of_retractions():
