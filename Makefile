@@ -24,7 +24,7 @@ lint: .venv/test
 clean:
 	rm -rf .venv runs
 
-.venv/demo: EXTRAS = datasets,plots
+.venv/demo: EXTRAS = datasets,plots,serve
 .venv/test: EXTRAS = test
 .venv/jax: EXTRAS = test,jax
 .venv/demo .venv/test .venv/jax: setup.py
