@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import weakref
 from typing import NamedTuple
 
@@ -136,7 +137,9 @@ class DepthStack(keras.layers.Layer):
         return depth_loop.run(
             self._probed_rule(function) if probes else self._rule(function, effects),
             x,
-            depth_loop.Tensors((*probes, *weights), tuple(constants)),
+            depth_loop.Tensors(
+                (*probes, *weights), tuple(constants), shards=self._shards()
+            ),
             self.depth,
             self.checkpoint_every,
             keep=training is not False or bool(probes),
@@ -161,6 +164,11 @@ class DepthStack(keras.layers.Layer):
             return y, (*outputs, *(updates[i] for i in effects.updated))
 
         return depth_loop.Rule(layer, dtypes, len(float_outputs))
+
+    def _shards(self):
+        """Among how many devices a `keras.distribution` divides the layers."""
+        found = max(map(_backend.shards, self._template.stacks))
+        return math.gcd(found, self.depth)
 
     def _probed_rule(self, function):
         """Adds the first weight to the output, and gives what `every_output` does."""

@@ -58,6 +58,16 @@ def read(variable):
     return keras.ops.convert_to_tensor(value)
 
 
+def shards(variable):
+    """Number of devices that the first axis of a variable is divided among."""
+    distribution = keras.distribution.distribution()
+    if distribution is None or keras.backend.backend() != "jax":
+        return 1
+    layout = distribution.get_variable_layout(variable)
+    mesh = layout.device_mesh
+    return dict(zip(mesh.axis_names, mesh.shape, strict=True)).get(layout.axes[0], 1)
+
+
 def traced_once(function):
     """Has a function of tensors traced once for each shape, not at each use.
 

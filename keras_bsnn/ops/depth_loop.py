@@ -6,7 +6,7 @@ The cost to compile either does not depend on their number. The steps of a recur
 network are such layers, which share their kernels.
 """
 
-import functools
+import math
 from typing import NamedTuple
 
 from keras import ops
@@ -123,16 +123,20 @@ class Tensors(NamedTuple):
         weights, constants: with a leading axis of the layers; only the first have
             gradients.
         shared, fixed: the same without that axis, for all layers.
+        shards: number of devices that this axis is divided among, a divisor of it.
     """
 
     weights: tuple = ()
     constants: tuple = ()
     shared: tuple = ()
     fixed: tuple = ()
+    shards: int = 1
 
     def of_layer(self, index):
         """Weights and constants of one layer, as a `Rule` takes them."""
-        weights, constants = ([x[index] for x in stacks] for stacks in self[:2])
+        weights, constants = (
+            [_entry(x, index, self.shards) for x in stacks] for stacks in self[:2]
+        )
         return [*weights, *self.shared], [*constants, *self.fixed]
 
     def flat(self):
@@ -146,7 +150,7 @@ class Tensors(NamedTuple):
             tuple(next(flat) for _ in group)
             for group in (self.weights, self.shared, self.constants, self.fixed)
         )
-        return Tensors(weights, constants, shared, fixed)
+        return Tensors(weights, constants, shared, fixed, self.shards)
 
 
 def run(rule, inputs, tensors, depth, checkpoint_every=None, keep=True):
@@ -183,7 +187,8 @@ def _checkpointed(rule, inputs, tensors, depth, every, keep):
         return outputs, tuple(others)
 
     weights, constants = ([_split(x, every) for x in group] for group in tensors[:2])
-    split = tensors._replace(weights=weights, constants=constants)
+    shards = math.gcd(tensors.shards, depth // every)
+    split = tensors._replace(weights=weights, constants=constants, shards=shards)
     segments = Rule(segment, rule.dtypes, rule.differentiable)
     outputs, others = _loop(segments, inputs, split, depth // every, keep)
     return outputs, [_merge(x) for x in others]
@@ -239,17 +244,22 @@ def _forward(rule, carry, tensors, depth, keep):
 
 def _backward(rule, last, kept, tensors, depth, gradients):
     """The gradient of the first carry, and those of weights and shared weights."""
-    size = _chunk(depth, rule.chunk)
-    pieces = functools.partial(_split, size=size) if size is not depth else _whole
+    size = _chunk(depth, rule.chunk, tensors.shards)
     gradient, *of_outputs = gradients[: 1 + rule.differentiable]
     count = len(tensors.weights)
     pulled_dtypes = rule.pulled_dtypes(last, [*tensors.weights, *tensors.shared])
 
+    def piece(x, j, shards=1):
+        # As one piece, for the number of layers may be a tensor.
+        return x if size is depth else _entry(_split(x, size), j, shards)
+
     def chunk(j, state):
         gradient, following, *sums = state
         start = j * size
-        weights, constants = ([pieces(x)[j] for x in group] for group in tensors[:2])
-        entering, *kept_ = (pieces(x)[j] for x in kept)
+        weights, constants = (
+            [piece(x, j, tensors.shards) for x in group] for group in tensors[:2]
+        )
+        entering, *kept_ = (piece(x, j) for x in kept)
         prepared = rule.prepare(
             entering,
             following,
@@ -283,20 +293,34 @@ def _backward(rule, last, kept, tensors, depth, gradients):
     return gradient, [*map(_merge, found), *sums]
 
 
-def _chunk(depth, limit):
-    """The largest divisor of `depth` up to a limit; if that is 1, of any tensor."""
+def _entry(x, index, shards):
+    """`x[index]`, of an axis that may be divided among devices.
+
+    Each device looks into its own part, and the owner's entry is sent to all. By
+    `x[index]` alone, XLA would first gather the whole of `x` on every device.
+    """
+    if shards == 1:
+        return x[index]
+    parts = ops.reshape(x, (shards, x.shape[0] // shards, *x.shape[1:]))
+    owner, place = index // parts.shape[1], index % parts.shape[1]
+    is_owner = ops.reshape(ops.arange(shards) == owner, (-1, *[1] * len(x.shape[1:])))
+    entries = ops.where(is_owner, parts[:, place], 0)  # only one is not 0
+    return ops.cast(ops.sum(entries, axis=0), x.dtype)
+
+
+def _chunk(depth, limit, shards):
+    """The largest divisor of `depth` up to a limit; if that is 1, of any tensor.
+
+    No chunk has layers of two shards.
+    """
     if limit in (None, 1):
         return limit or depth
-    return max(size for size in range(1, min(limit, depth) + 1) if depth % size == 0)
+    sizes = range(1, min(limit, depth) + 1)
+    return max(size for size in sizes if depth % (size * shards) == 0)
 
 
 def _split(x, size):
     return ops.reshape(x, (ops.shape(x)[0] // size, size, *ops.shape(x)[1:]))
-
-
-def _whole(x):
-    """As one piece; the number of layers may be a tensor."""
-    return [x]
 
 
 def _merge(x):

@@ -183,6 +183,25 @@ def test_checkpoints_change_no_number(name, checkpoint_every):
     assert_equal_states(stack, layers, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "checkpoint_every"),
+    [("orthogonal dense", None), ("dropout", 1), ("own layer", None)],
+)
+def test_shards_change_no_number(name, checkpoint_every, monkeypatch):
+    """On one device; tests/test_distributed_example.py has several."""
+    x, y = (a.astype("float32") for a in sample(name))
+    weights = []
+    for shards in (1, DEPTH):
+        monkeypatch.setattr(_backend, "shards", lambda _, shards=shards: shards)
+        keras.utils.set_random_seed(0)
+        stack = DepthStack(BLOCKS[name](), DEPTH, checkpoint_every=checkpoint_every)
+        model = model_of([stack], x, jit_compile=keras.backend.backend() == "jax")
+        model.fit(x, y, epochs=2, batch_size=4, shuffle=False, verbose=0)
+        weights.append([ops.convert_to_numpy(v) for v in model.variables])
+    for ours, theirs in zip(*weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["orthogonal dense", "attention"])
 def test_every_output(name):
     x, _ = (a.astype("float32") for a in sample(name))

@@ -1,0 +1,122 @@
+"""Several processes and devices, small: they train as one process does."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scripts import ROOT
+
+SMALL = ["--depth", 6, "--units", 16, "--epochs", 4, "--timeout", 300]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("distributed")
+
+
+@pytest.fixture(scope="module")
+def train(folder):
+    """Runs the script; its workers end when it does, or by themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "examples")
+        script = importlib.import_module("distributed")
+
+    def run(name, *arguments):
+        places = ["--out", folder / name, "--data", folder / "digits.npz"]
+        script.main([*map(str, [*SMALL, *arguments, *places])])
+        return json.loads((folder / name / "result.json").read_text())["result"]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def two_processes(train):
+    """One is killed; and one process alone."""
+    return train("two", "--processes", 2, "--kill", 2)
+
+
+def losses(result):
+    return np.array([epoch["loss"] for epoch in result["epochs"]])
+
+
+def test_two_processes_train_as_one_although_one_is_killed(two_processes):
+    together, alone = two_processes["together"], two_processes["alone"]
+    assert together["restarts"] == 1 and together["resumed_after"] == 2
+    assert alone["restarts"] == 0 and alone["resumed_after"] == 0
+    assert len(losses(alone)) == 4 and losses(alone)[-1] < 0.5 * losses(alone)[0]
+    np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-5)
+    assert two_processes["largest_difference"] < 1e-5
+    assert together["accuracy"] == pytest.approx(alone["accuracy"], abs=0.01) > 0.8
+
+
+def test_depth_is_divided(train, two_processes, capsys):
+    """Each device has half of the layers, their momentum, and of the step."""
+    arguments = ["--devices", 2, "--depth", 60, "--memory", "--epochs", 2]
+    result = train("depth", "--strategy", "depth", *arguments)
+    divided, alone = result["together"], result["alone"]
+    np.testing.assert_allclose(losses(divided), losses(alone), rtol=1e-5)
+    assert divided["orthogonality_error"] < 1e-4
+    kernel, momentum = divided["shapes"].values()
+    assert kernel == momentum == [[60, 16, 16], [30, 16, 16], [30, 16, 16]]
+    assert divided["megabytes_kept"] < 0.55 * alone["megabytes_kept"]
+    assert divided["megabytes_of_step"] < 0.55 * alone["megabytes_of_step"]
+    assert "MB on a device" in capsys.readouterr().out
+
+
+def test_mirrored(train):
+    result = train("mirrored", "--strategy", "mirrored", "--devices", 2)
+    assert result["largest_difference"] < 1e-5
+    assert result["together"]["orthogonality_error"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--processes", "7"], "multiples of 7"),
+        (["--strategy", "depth", "--devices", "4"], "multiples of 4"),
+        (["--strategy", "mirrored", "--processes", "2"], "one process"),
+    ],
+)
+def test_what_cannot_be_divided(train, arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        train("refused", *arguments)
+    assert message in capsys.readouterr().err
+
+
+class TestProcesses:
+    """`run_together`, with workers that do not train."""
+
+    @pytest.fixture
+    def run(self, train, tmp_path):
+        processes = importlib.import_module("_processes")
+
+        def run(*programs, timeout=60, restarts=3):
+            commands = [[sys.executable, "-c", program] for program in programs]
+            log = tmp_path / "log"
+            return processes.run_together(
+                lambda: commands, None, log, timeout, restarts
+            )
+
+        return run
+
+    def test_one_that_is_killed_is_started_again_with_the_others(self, run, tmp_path):
+        victim = (
+            "import os, pathlib, signal\n"
+            f"starts = pathlib.Path({str(tmp_path / 'starts')!r})\n"
+            "starts.open('a').write('x')\n"
+            "if len(starts.read_text()) < 3: os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        assert run(victim, "pass") == 2
+
+    def test_an_error_ends_all(self, run):
+        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+            run("1 / 0", "import time; time.sleep(100)")
+
+    def test_none_outlives_the_timeout(self, run, tmp_path):
+        with pytest.raises(RuntimeError, match="in time"):
+            run("import time; time.sleep(1000)", timeout=0.1)
+        listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True)
+        assert "time.sleep(1000)" not in listed.stdout.replace("ps -eo", "")
