@@ -24,7 +24,7 @@ from rich.table import Table
 
 from keras_bsnn import datasets, diagnostics, export, models, plots
 from keras_bsnn._record import environment
-from keras_bsnn.callbacks import RecalibrateBatchNorm, Retract
+from keras_bsnn.callbacks import BackupAndRestore, RecalibrateBatchNorm, Retract
 from keras_bsnn.constraints import orthogonal_kernels
 from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import orthogonal
@@ -126,11 +126,15 @@ def check_folder(args):
 
 
 def check_checkpoint(args):
-    if not any(args.out.glob("checkpoint/*")):
+    if not checkpoint(args).batches:
         raise ValueError(f"--resume: there is no checkpoint in {args.out}")
     saved = json.loads((args.out / "settings.json").read_text())
     if differing := {k: v for k, v in saved.items() if settings(args)[k] != v}:
         raise ValueError(f"--resume: the run in {args.out} had {differing}")
+
+
+def checkpoint(args):
+    return BackupAndRestore(args.out / "checkpoint", delete_checkpoint=False)
 
 
 def settings(args):
@@ -254,24 +258,38 @@ class SayWhere(keras.callbacks.Callback):
 
 
 def fit(model, data, args):
+    backup, steps = checkpoint(args), len(data["fit"])
+    batches = datasets.load(
+        args.dataset,
+        SPLITS["train"],
+        args.batch_size,
+        seed=args.seed,
+        start=backup.batches,  # in a run that was killed; else 0
+    )
+    history = args.out / "history.csv"
+    if args.resume:
+        keep_epochs(history, backup.batches // steps)
     model.fit(
-        data["fit"],
+        batches,
         validation_data=data["validation"],
         shuffle=False,  # the pipeline does
+        steps_per_epoch=steps,
         epochs=args.epochs,
         callbacks=[
-            keras.callbacks.BackupAndRestore(
-                args.out / "checkpoint",
-                double_checkpoint=True,  # it may be killed while it writes one
-                delete_checkpoint=False,
-            ),
-            keras.callbacks.CSVLogger(args.out / "history.csv", append=args.resume),
+            keras.callbacks.CSVLogger(history, append=args.resume),
             keras.callbacks.TerminateOnNaN(),
             SayWhere(),
             Retract(),
             *([RecalibrateBatchNorm(data["train"])] * (args.model == "batchnorm")),
+            backup,
         ],
     )
+
+
+def keep_epochs(history, count):
+    """Drops the row of an epoch that was logged, but is not in the checkpoint."""
+    rows = history.read_text().splitlines(keepends=True)
+    history.write_text("".join(rows[: 1 + count]))
 
 
 def accuracy(model, data):

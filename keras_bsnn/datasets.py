@@ -45,6 +45,7 @@ def load(
     shuffle=None,
     seed=None,
     data_dir=None,
+    start=None,
 ):
     """Loads an image classification set as batches for `model.fit`.
 
@@ -63,6 +64,10 @@ def load(
         seed: of the shuffling; an integer or `None`.
         data_dir: folder of prepared data sets, by default the environment's
             `TFDS_DATA_DIR` or else the default of tensorflow_datasets.
+        start: `None` for one epoch, or the number of batches to pass over in a stream
+            of epochs that does not end. Which batch comes when then depends on `seed`
+            alone, so that `keras_bsnn.callbacks.BackupAndRestore` can go on with what
+            an unbroken run would see. Give `fit` its `steps_per_epoch`.
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`: float32 `(batch, height, width,
@@ -94,7 +99,9 @@ def load(
             f"`batch_size` must be at most the {images} images of {name!r}, "
             f"split={split!r}. Received: batch_size={batch_size}"
         )
-    return _pipeline(builder, name, split, batch_size, shuffle, seed, images)
+    if start is not None:
+        _check_start(start, shuffle, seed)
+    return _pipeline(builder, name, split, batch_size, shuffle, seed, images, start)
 
 
 @public
@@ -266,7 +273,13 @@ def _check_stream(length, least, batch_size, seed):
     _check.integer("seed", seed, 0, 2**31 - 1)
 
 
-def _pipeline(builder, name, split, batch_size, shuffle, seed, images):
+def _check_start(start, shuffle, seed):
+    _check.integer("start", start, 0)
+    if shuffle and seed is None:
+        raise _check.refusal("seed", "an integer where `start` is given", seed)
+
+
+def _pipeline(builder, name, split, batch_size, shuffle, seed, images, start):
     import tensorflow as tf
 
     mean = tf.constant(IMAGE_SETS[name].mean)
@@ -276,11 +289,16 @@ def _pipeline(builder, name, split, batch_size, shuffle, seed, images):
         return (tf.cast(image, tf.float32) / 255 - mean) / std, label
 
     dataset = builder.as_dataset(split=split, as_supervised=True).cache()
-    if shuffle:
-        dataset = dataset.shuffle(images, seed=seed)
-    dataset = dataset.batch(
-        batch_size, drop_remainder=shuffle or images % batch_size == 0
-    )
+    size = {
+        "batch_size": batch_size,
+        "drop_remainder": shuffle or images % batch_size == 0,
+    }
+    if start is not None:
+        dataset = _endless(dataset, images, size, seed if shuffle else None, start)
+    elif shuffle:
+        dataset = dataset.shuffle(images, seed=seed).batch(**size)
+    else:
+        dataset = dataset.batch(**size)
     return dataset.map(standardize, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -304,6 +322,30 @@ def _readable_builder(name, data_dir):
             "dataset_info.json is missing, or tells of no data."
         )
     return builder
+
+
+def _endless(dataset, images, size, seed, start):
+    """Batches of one epoch after the other, without the first `start`.
+
+    `Dataset.shuffle` would depend on the global seed, too, and on how often the data
+    set was iterated before.
+    """
+    import tensorflow as tf
+
+    everything = next(iter(dataset.batch(images)))
+
+    def places(epoch):
+        order = tf.range(images)
+        if seed is not None:
+            order = tf.random.experimental.stateless_shuffle(order, [seed, epoch])
+        return tf.data.Dataset.from_tensor_slices(order).batch(**size)
+
+    def batch(chosen):
+        return tuple(tf.gather(part, chosen) for part in everything)
+
+    first, rest = divmod(start, len(places(0)))
+    epochs = tf.data.Dataset.counter(first)
+    return epochs.flat_map(places).skip(rest).map(batch, tf.data.AUTOTUNE)
 
 
 def _prepared_builder(name, data_dir):

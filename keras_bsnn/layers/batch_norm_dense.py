@@ -120,6 +120,7 @@ class BatchNormDense(keras.layers.Layer):
             dtype=keras.backend.result_type(self.variable_dtype, "float32"),
             trainable=trainable,
             autocast=False,  # statistics in full precision
+            aggregation=None if trainable else "mean",  # or replicas would differ
         )
 
     def _value(self, name, given):

@@ -175,3 +175,21 @@ def test_its_kernel_is_orthogonal():
 def test_wrong_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
         BatchNormDense(**arguments)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow"
+)
+def test_replicas_have_the_same_statistics(replicas):
+    """The mean of what each has seen; Keras' BatchNormalization lets them differ."""
+    with replicas.scope():
+        model = keras.Sequential([keras.Input((6,)), BatchNormDense(4)])
+        model.compile("sgd", "mse")
+    before = model.layers[0].get_weights()[1:]
+    x = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
+    model.fit(x, np.zeros((32, 4)), batch_size=16, verbose=0)
+    statistics = model.layers[0].non_trainable_variables
+    for variable, start in zip(statistics, before, strict=True):
+        first, second = map(np.asarray, variable.value.values)
+        np.testing.assert_array_equal(first, second)
+        assert np.any(first != start)

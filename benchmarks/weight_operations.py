@@ -1,0 +1,142 @@
+r"""What Keras does to a weight, under each optimizer, precision and strategy.
+
+    python benchmarks/weight_operations.py \
+        --out benchmarks/results/weights_tensorflow.json
+    KERAS_BACKEND=jax python benchmarks/weight_operations.py \
+        --out benchmarks/results/weights_jax.json
+    python benchmarks/weight_operations.py --from benchmarks/results/weights_*.json \
+        --readme README.md
+
+The checks are those of the tests, in `tests/weight_checks.py`; here they run under all
+settings of its `grid`. What does not hold is in the record, and in the table.
+"""
+
+import argparse
+import collections
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=2"  # two devices on JAX
+    " --xla_llvm_disable_expensive_passes=true"  # much is compiled, little is run
+)
+
+import keras
+from rich.console import Console
+from rich.markdown import Markdown
+
+from keras_bsnn._record import environment, fill
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from weight_checks import grid, run
+
+WAYS = {
+    "TensorFlow": {"backend": "tensorflow", "jit": False, "replicas": 1},
+    "XLA": {"backend": "tensorflow", "jit": True, "replicas": 1},
+    "two replicas": {"backend": "tensorflow", "jit": False, "replicas": 2},
+    "JAX": {"backend": "jax", "jit": True, "replicas": 1},
+    "two devices": {"backend": "jax", "jit": True, "replicas": 2},
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--all", action="store_true", help="each operation under all settings: hours")
+    add("--operations", nargs="+", help="only these")
+    add("--out", type=Path)
+    add("--go-on", action="store_true", help="keep what held in --out")
+    add("--from", dest="records", nargs="+", type=Path, help="files, not a measurement")
+    add("--readme", help="a file to write the table into, between its markers")
+    args = parser.parse_args()
+    if args.records:
+        records = [json.loads(path.read_text()) for path in args.records]
+    else:
+        records = [measure(args)]
+    Console(width=110).print(Markdown(table(records)))
+    if args.readme:
+        fill(args.readme, "weight_operations.py", table(records))
+
+
+def measure(args):
+    two_devices()
+    kept = json.loads(args.out.read_text())["result"] if args.go_on else []
+    kept = [row for row in kept if "number" in row]
+    done = [{k: v for k, v in row.items() if k not in OUTCOME} for row in kept]
+    for name, setting in grid(args.all):
+        row = {"operation": name, **setting._asdict()}
+        if row in done or (args.operations and name not in args.operations):
+            continue
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            kept.append({**row, **run(name, setting, Path(folder))})
+        print(f"{time.perf_counter() - start:.1f} s", *kept[-1].values(), flush=True)
+        keras.backend.clear_session()
+        record = {**environment(), "result": kept}
+        if args.out:
+            write(args.out, record)
+    return record
+
+
+OUTCOME = ("number", "error", "in_keras")
+
+
+def two_devices():
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        pair = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, pair)
+
+
+def write(path, record):
+    """A row a line."""
+    rows = ",\n".join(f"  {json.dumps(row)}" for row in record["result"])
+    head = json.dumps({**record, "result": []}, indent=1)
+    path.write_text(head.replace('"result": []', f'"result": [\n{rows}\n ]') + "\n")
+
+
+def table(records):
+    """A row for each optimizer that trains, and for each operation; columns for `WAYS`.
+
+    A cell has the number of settings, and the largest error or difference.
+    """
+    cells = collections.defaultdict(list)
+    for record in records:
+        for row in record["result"]:
+            way = next(w for w in WAYS if is_of(WAYS[w], record, row))
+            cells[label(row), way].append(row)
+    lines = [["", *WAYS], ["---", *["---:"] * len(WAYS)]]
+    for name in dict.fromkeys(name for name, _ in cells):
+        lines.append([name, *(cell(cells[name, way]) for way in WAYS)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def is_of(way, record, row):
+    return way.items() <= {"backend": record["backend"], **row}.items()
+
+
+def label(row):
+    is_training = row["operation"] == "training"
+    return f"training, {row['optimizer']}" if is_training else row["operation"]
+
+
+def cell(rows):
+    """For instance `7: 2e-07`, or `6 of 8, 1 not in Keras: 2e-07`."""
+    if not rows:
+        return ""
+    numbers = [row["number"] for row in rows if "number" in row]
+    without = sum(row.get("in_keras", False) for row in rows)
+    held = str(len(numbers))
+    if len(numbers) < len(rows):
+        held += f" of {len(rows)}" + (f", {without} not in Keras" if without else "")
+    return f"{held}: {max(numbers):.0e}" if numbers else held
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""A few of the settings that `benchmarks/weight_operations.py` tries, and its table."""
+
+import json
+import runpy
+
+import keras
+import pytest
+from scripts import ROOT, runner
+from weight_checks import (
+    OPERATIONS,
+    OPTIMIZERS,
+    Setting,
+    assert_orthogonal,
+    check,
+    compiled_with,
+    fit,
+    is_tensorflow,
+    largest_difference,
+    network,
+    run,
+    values,
+)
+
+from keras_bsnn.optimizers import StiefelMuon
+
+README = (ROOT / "README.md").read_text()
+RECORDS = sorted((ROOT / "benchmarks" / "results").glob("weights_*.json"))
+# JAX has the other setting of the two only.
+without_xla = pytest.mark.skipif(not is_tensorflow, reason="a setting of TensorFlow")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_keras_does_to_a_weight(name, tmp_path):
+    check(name, Setting(), tmp_path)
+
+
+@without_xla
+@pytest.mark.parametrize("name", ["weight decay", "set_weights"])
+def test_the_same_with_xla(name, tmp_path):
+    check(name, Setting("StiefelMuon", jit=True), tmp_path)
+
+
+@without_xla
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting("MultiOptimizer", "mixed_float16"),
+        Setting("Stiefel(SGD)", "float64"),
+        Setting("AdamW", "mixed_bfloat16", replicas=2),
+    ],
+    ids=lambda setting: f"{setting.optimizer}-{setting.precision}",
+)
+def test_other_settings(setting, tmp_path):
+    check("training", setting, tmp_path)
+
+
+def test_each_part_has_its_optimizer():
+    """A rate of zero for the stack keeps it where it is, and nothing else."""
+    still = keras.optimizers.OptimizerMap(
+        StiefelMuon(0.1), {".*depth_stack.*": keras.optimizers.SGD(0.0)}
+    )
+    model = network()
+    compiled_with(model, Setting(), keras.optimizers.MultiOptimizer(still))
+    before = values(model.trainable_variables)
+    fit(model)
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        moved = largest_difference(values([variable]), [value])
+        # What the constraint changes of a kernel that is orthogonal is rounding.
+        assert (moved < 1e-6) == ("depth_stack" in variable.path), variable.path
+    assert_orthogonal(model)
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_the_record_has_each_operation_and_optimizer(path):
+    rows = json.loads(path.read_text())["result"]
+    assert {row["operation"] for row in rows} == {*OPERATIONS}
+    for name in OPTIMIZERS:
+        assert sum(row["optimizer"] == name for row in rows) >= len(OPERATIONS) - 2
+    assert len(path.read_bytes()) < 100_000
+
+
+def test_what_fails_shows(tmp_path):
+    """In the outcome that is recorded, and in the table."""
+    outcome = run("training", Setting("no such optimizer"), tmp_path)
+    assert outcome == {"error": "KeyError: 'no such optimizer'", "in_keras": True}
+    script = runpy.run_path(ROOT / "benchmarks" / "weight_operations.py")
+    held, failed = {"number": 2e-7}, {"error": "ValueError: no", "in_keras": False}
+    assert script["cell"]([held, held]) == "2: 2e-07"
+    assert script["cell"]([held, failed]) == "1 of 2: 2e-07"
+    assert script["cell"]([outcome, failed]) == "0 of 2, 1 not in Keras"
+
+
+@pytest.mark.skipif("weight_operations.py: begin" not in README, reason="no table yet")
+def test_the_table(tmp_path, monkeypatch):
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    script = runner(ROOT / "benchmarks", monkeypatch)
+    script("weight_operations.py", "--from", *RECORDS, "--readme", readme)
+    assert readme.read_text() == README
