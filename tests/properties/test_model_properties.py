@@ -223,3 +223,28 @@ def test_the_monitor_measures_as_often_as_it_is_told(seed, every, batches):
     for found in monitor.reports.values():
         np.testing.assert_allclose(found.gradient, report.gradient, rtol=1e-5)
     assert ("signal_gradient_ratio" in logs) == bool(expected)
+
+
+@property_of(callbacks.BackupAndRestore)
+@rarely
+@given(seed=seeds, done=st.integers(1, 2), batch_size=st.sampled_from([4, 8]))
+def test_a_run_that_goes_on_ends_as_an_unbroken_one(
+    tmp_path_factory, seed, done, batch_size
+):
+    folder = tmp_path_factory.mktemp("backup")
+    x, y = normal((8, 4), seed, "float32"), normal((8, 2), seed + 1, "float32")
+
+    def trained(epochs, folder):
+        keras.utils.set_random_seed(seed)
+        noise = keras.layers.GaussianNoise(0.1)  # whose state is in the backup
+        model = keras.Sequential([keras.Input((4,)), noise, keras.layers.Dense(2)])
+        model.compile(keras.optimizers.Adam(), "mse", jit_compile=False)
+        backup = callbacks.BackupAndRestore(folder, delete_checkpoint=False)
+        settings = {"shuffle": False, "callbacks": [backup], "verbose": 0}
+        model.fit(x, y, batch_size, epochs, **settings)
+        return model.get_weights()
+
+    trained(done, folder)
+    expected = trained(3, tmp_path_factory.mktemp("unbroken"))
+    for found, weight in zip(trained(3, folder), expected, strict=True):
+        np.testing.assert_array_equal(found, weight)
