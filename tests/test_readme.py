@@ -233,16 +233,35 @@ def test_the_table_of_folded_networks():
             assert f"| {row['deep']:,g} µs | {row['folded']:,g} µs |" in README
 
 
-def test_the_table_of_exported_models(tmp_path, monkeypatch):
-    readme, record = tmp_path / "README.md", ROOT / "benchmarks/results/export.json"
+@pytest.mark.parametrize("script", ["export.py", "throughput.py"])
+def test_the_tables_of_benchmarks(script, tmp_path, monkeypatch):
+    readme = tmp_path / "README.md"
     readme.write_text(README)
+    record = ROOT / "benchmarks" / "results" / script.replace(".py", ".json")
     run = runner(ROOT / "benchmarks", monkeypatch)
-    run("export.py", "--from", record, "--readme", readme)
+    run(script, "--from", record, "--readme", readme)
     assert readme.read_text() == README
-    rows = json.loads(record.read_text())["result"]
+
+
+def test_what_is_said_of_exported_models():
+    rows = json.loads((ROOT / "benchmarks/results/export.json").read_text())["result"]
     for row in rows:
         forms = [row[form] for form in ("as it is", "to_keras") if form in row]
         assert max(form["largest_difference"] for form in forms) < 1e-4
+
+
+def test_what_is_said_of_several_processes():
+    path = ROOT / "benchmarks" / "results" / "throughput.json"
+    rows = json.loads(path.read_text())["result"]
+    assert {(r["processes"], r["devices"]) for r in rows} >= {(2, 1), (4, 1), (1, 4)}
+    for row in rows:
+        assert row["largest_difference"] < 1e-5
+        assert row["orthogonality_error"] < 1e-4
+        if row["strategy"] == "depth":
+            share = 1 / (row["processes"] * row["devices"])
+            whole = next(r for r in rows if r["strategy"] == "depth")
+            for name in ("megabytes_kept", "megabytes_of_step"):
+                assert row[name] < 1.1 * share * whole[name]
 
 
 def test_the_table_of_retractions():
