@@ -10,6 +10,9 @@ import numpy as np
 
 NAME = "training.npz"
 HEAD = "head"  # the array that says what the others are
+# What numpy and zipfile raise, according to which byte is wrong.
+DAMAGE = (zipfile.BadZipFile, OSError, EOFError, LookupError, ValueError, TypeError)
+DAMAGE += (NotImplementedError, RuntimeError, AttributeError, SyntaxError)
 
 
 def path_in(folder):
@@ -49,7 +52,7 @@ def restore(path, variables):
         ValueError: the file is damaged, or of other variables.
     """
     _check_variables(path, _read_head(path)["variables"], variables)
-    _check_sums(path)
+    _check_parts(path, len(variables))
     with np.load(path) as arrays:
         for i, variable in enumerate(variables):
             # numpy does not know the name of bfloat16.
@@ -90,18 +93,20 @@ def _read_head(path):
     try:
         with np.load(path) as arrays:
             return json.loads(str(arrays[HEAD]))
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError) as error:
+    except DAMAGE as error:
         raise _damaged(path, error) from error
 
 
-def _check_sums(path):
+def _check_parts(path, count):
+    """That all arrays are there, and whole."""
+    names = {f"{HEAD}.npy", *(f"arr_{i}.npy" for i in range(count))}
     try:
         with zipfile.ZipFile(path) as parts:
-            bad = parts.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+            bad = parts.testzip() or names ^ {*parts.namelist()}
+    except DAMAGE as error:
         raise _damaged(path, error) from error
     if bad:
-        raise _damaged(path, f"the sum of {bad!r} is another")
+        raise _damaged(path, f"not whole: {bad}")
 
 
 def _damaged(path, reason):
