@@ -123,6 +123,9 @@ def test_fold(tmp_path, run):
     assert head.count("deep | folded | ratio") == 2 and len(rows) == 2
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="its workers have their own backend"
+)
 def test_throughput(tmp_path, run):
     out, readme = tmp_path / "throughput.json", tmp_path / "README.md"
     readme.write_text("<!-- throughput.py: begin -->\n<!-- throughput.py: end -->\n")
