@@ -316,7 +316,7 @@ def table(records):
     heads = ["", "kills", "of these while saving", "damaged files", "runs"]
     heads += ["as unbroken", "other weights", "could not go on"]
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
-    for record in records:
+    for record in sorted(records, key=lambda r: [*NAMES].index(r["backend"])):
         for row in record["result"]:
             numbers = [sum(row["kills"].values()), row["kills"]["saving"]]
             numbers += [row[k] for k in ("damaged_files", "runs")]

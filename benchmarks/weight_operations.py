@@ -20,11 +20,6 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=2"  # two devices on JAX
-    " --xla_llvm_disable_expensive_passes=true"  # much is compiled, little is run
-)
-
 import keras
 from rich.console import Console
 from rich.markdown import Markdown
@@ -32,7 +27,7 @@ from rich.markdown import Markdown
 from keras_bsnn._record import environment, fill
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from weight_checks import grid, run
+from weight_checks import OPERATIONS, OPTIMIZERS, grid, run
 
 WAYS = {
     "TensorFlow": {"backend": "tensorflow", "jit": False, "replicas": 1},
@@ -76,16 +71,19 @@ def measure(args):
             kept.append({**row, **run(name, setting, Path(folder))})
         print(f"{time.perf_counter() - start:.1f} s", *kept[-1].values(), flush=True)
         keras.backend.clear_session()
-        record = {**environment(), "result": kept}
-        if args.out:
-            write(args.out, record)
-    return record
+        write(args.out, kept)
+    return write(args.out, kept)
 
 
 OUTCOME = ("number", "error", "in_keras")
 
 
 def two_devices():
+    """Makes them of one CPU, before anything is computed."""
+    os.environ["XLA_FLAGS"] = (
+        "--xla_force_host_platform_device_count=2"  # on JAX
+        " --xla_llvm_disable_expensive_passes=true"  # much is compiled, little is run
+    )
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -94,11 +92,14 @@ def two_devices():
         tf.config.set_logical_device_configuration(cpu, pair)
 
 
-def write(path, record):
-    """A row a line."""
-    rows = ",\n".join(f"  {json.dumps(row)}" for row in record["result"])
-    head = json.dumps({**record, "result": []}, indent=1)
-    path.write_text(head.replace('"result": []', f'"result": [\n{rows}\n ]') + "\n")
+def write(path, result):
+    """The record, also as a file with a row a line unless `path` is None."""
+    record = {**environment(), "result": result}
+    if path:
+        rows = ",\n".join(f"  {json.dumps(row)}" for row in result)
+        head = json.dumps({**record, "result": []}, indent=1)
+        path.write_text(head.replace('"result": []', f'"result": [\n{rows}\n ]') + "\n")
+    return record
 
 
 def table(records):
@@ -112,7 +113,8 @@ def table(records):
             way = next(w for w in WAYS if is_of(WAYS[w], record, row))
             cells[label(row), way].append(row)
     lines = [["", *WAYS], ["---", *["---:"] * len(WAYS)]]
-    for name in dict.fromkeys(name for name, _ in cells):
+    names = [f"training, {optimizer}" for optimizer in OPTIMIZERS]
+    for name in [*names, *(name for name in OPERATIONS if name != "training")]:
         lines.append([name, *(cell(cells[name, way]) for way in WAYS)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -135,7 +137,9 @@ def cell(rows):
     held = str(len(numbers))
     if len(numbers) < len(rows):
         held += f" of {len(rows)}" + (f", {without} not in Keras" if without else "")
-    return f"{held}: {max(numbers):.0e}" if numbers else held
+    if numbers:
+        held += f": {max(numbers):.0e}" if max(numbers) else ": 0"
+    return held
 
 
 if __name__ == "__main__":

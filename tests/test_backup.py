@@ -121,6 +121,27 @@ def test_the_end_is_that_of_an_unbroken_run(
     assert backup.batches == EPOCHS * STEPS
 
 
+def test_what_keras_own_leaves_out(tmp_path):
+    """The states of random numbers: why this package has a callback of its own."""
+
+    def run(*more):
+        model = network()
+        x, y = (np.array(part) for part in next(iter(datasets.load(batch_size=80))))
+        kwargs = {"batch_size": 16, "shuffle": False, "epochs": EPOCHS, "verbose": 0}
+        model.fit(x, y, callbacks=[*more], **kwargs)
+        return model
+
+    unbroken = run()
+    for callback in (keras.callbacks.BackupAndRestore, BackupAndRestore):
+        folder = tmp_path / callback.__module__
+        with pytest.raises(Broken):
+            run(BreakAfter(STEPS + 1), callback(folder))
+        resumed = run(callback(folder))
+        pairs = zip(state(resumed), state(unbroken), strict=True)
+        is_same = all(np.array_equal(a, b) for a, b in pairs)
+        assert is_same == (callback is BackupAndRestore)
+
+
 OPTIMIZERS = {
     "stiefel": lambda: Stiefel(keras.optimizers.SGD(0.1, momentum=0.9)),
     "averages": lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9),
