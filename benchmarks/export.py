@@ -19,6 +19,7 @@ import numpy as np
 from _latency import significant, times_per_sample
 from rich.console import Console
 from rich.markdown import Markdown
+from scipy.special import softmax
 
 from keras_bsnn import datasets, export, models
 from keras_bsnn._record import environment, fill
@@ -59,11 +60,15 @@ def main():
         record = {**environment(), "threads": THREADS, "result": []}
         for family in args.families:
             record["result"] += measure(family, args)
+            write(record, args.out)
     Console(width=150).print(Markdown(table(record["result"])))
-    if args.out:
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
     if args.readme:
         fill(args.readme, "export.py", table(record["result"]))
+
+
+def write(record, path):
+    if path:
+        path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def measure(family, args):
@@ -80,7 +85,7 @@ def measure(family, args):
             {
                 "family": family,
                 "runtime": name,
-                "largest_logit": significant(np.abs(expected).max()),
+                "largest_logit": largest(expected),
                 **of_runtime(runtime, forms, x, expected, Path(folder), args),
             }
             for name, runtime in RUNTIMES.items()
@@ -116,9 +121,12 @@ def of_runtime(runtime, forms, x, expected, folder, args):
     found, runs = {}, {size: {} for size in args.batch_sizes}
     for form, model in forms.items():
         functions, size = runtime(model, folder, [*args.batch_sizes, args.examples])
-        difference = np.abs(np.asarray(functions[args.examples](x)) - expected).max()
+        predicted = np.asarray(functions[args.examples](x))
         found[form] = {
-            "largest_difference": significant(difference),
+            "largest_difference": largest(predicted - expected),
+            "of_probabilities": largest(
+                softmax(predicted, axis=-1) - softmax(expected, axis=-1)
+            ),
             "kilobytes": significant(size / 1000),
         }
         for size, function in functions.items():
@@ -132,6 +140,10 @@ def of_runtime(runtime, forms, x, expected, folder, args):
             ratios = np.divide(*(times[form] for form in forms))
             found[f"ratio, batch {size}"] = significant(np.median(ratios))
     return found
+
+
+def largest(x):
+    return significant(np.abs(x).max())
 
 
 def in_keras(model, folder, batch_sizes):
@@ -161,12 +173,14 @@ def in_saved_model(model, folder, batch_sizes):
 
 def in_litert(model, folder, batch_sizes):
     """A file of any batch size, or one for each, where LiteRT must know it."""
-    paths = {}
-    for size in batch_sizes:
-        path = folder / f"{model.name}_{size}.tflite"
-        fixed = {"batch_size": size} if is_recurrent_of_keras(model) else {}
-        export.litert(model, path, **fixed)
-        paths[size] = path
+    if not is_recurrent_of_keras(model):
+        path = folder / f"{model.name}.tflite"
+        export.litert(model, path)
+        paths = dict.fromkeys(batch_sizes, path)
+    else:
+        paths = {n: folder / f"{model.name}_{n}.tflite" for n in batch_sizes}
+        for size, path in paths.items():
+            export.litert(model, path, batch_size=size)
     functions = {size: litert_function(path) for size, path in paths.items()}
     return functions, paths[batch_sizes[0]].stat().st_size
 
@@ -223,13 +237,14 @@ def table(rows):
     """Of pairs: as it is, and of layers of Keras alone."""
     times = [key for key in rows[0]["as it is"] if key.startswith("microseconds")]
     sizes = [key.rpartition(" ")[2] for key in times]
-    heads = ["", "runtime", "largest difference", "size in kB"]
+    heads = ["", "runtime", "difference of logits", "of probabilities", "size in kB"]
     for size in sizes:
         heads += [f"µs per example, batch {size}", "faster"]
     lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
     for row in rows:
         cells = [row["family"], row["runtime"]]
-        cells += [pair(row, "largest_difference"), pair(row, "kilobytes")]
+        for key in ("largest_difference", "of_probabilities", "kilobytes"):
+            cells.append(pair(row, key))
         for size in sizes:
             ratio = row.get(f"ratio, batch {size}")
             cells += [pair(row, f"microseconds, batch {size}")]

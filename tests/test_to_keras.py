@@ -98,6 +98,12 @@ def test_a_shaped_relu_is_a_leaky_one():
     assert kinds(to_keras(model))[-6:] == ["LeakyReLU", *hidden, *hidden, "Dense"]
 
 
+def test_rounding_does_not_add_up():
+    """Constants are those that each layer computes with, rounded as they are."""
+    model = models.bsnn_mlp(1000, 8, "gelu", input_shape=(16,))
+    assert_equal(to_keras(model, 2000), model, X.reshape(-1, 16)[:100], atol=3e-5)
+
+
 def test_a_bottleneck_stays():
     layers = [keras.layers.Dense(n) for n in (2, 50)]
     plain = to_keras(keras.Sequential([keras.Input((40,)), *layers]))

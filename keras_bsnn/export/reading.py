@@ -209,7 +209,7 @@ def _of_activation(activation):
 
 def _shaped(activation):
     """`x + epsilon f(x)`; of a leaky ReLU, one with another slope."""
-    epsilon = activation.epsilon
+    epsilon = _rounded(activation.epsilon)
     slope = LEAKY.get(activation.function)
     if slope is None:
         inner = [*_of_activation(activation.function), _scaled(epsilon)]
@@ -217,8 +217,15 @@ def _shaped(activation):
     above, below = 1 + epsilon, 1 + slope * epsilon
     slope = below / above
     leaky = functools.partial(keras.layers.LeakyReLU, slope, dtype=DTYPE)
-    return [Kept(leaky, []), _scaled(above)]
+    return [Kept(leaky, []), Scaled(above, np.zeros(()))]
 
 
 def _scaled(scale, shift=0.0):
-    return Scaled(np.asarray(scale, "float64"), np.asarray(shift, "float64"))
+    return Scaled(_rounded(scale), _rounded(shift))
+
+
+def _rounded(constant):
+    """In float32, as layers compute with it: the same rounding in each of many layers
+    adds up.
+    """
+    return np.asarray(constant, DTYPE).astype("float64")
