@@ -51,13 +51,16 @@ def main():
     add("--batch-sizes", nargs="+", type=int, default=[1, 256])
     add("--rounds", type=int, default=7)
     add("--out", type=Path)
+    add("--go-on", action="store_true", help="keep other families in --out")
     add("--from", dest="record", type=Path, help="a file, not a measurement")
     add("--readme", help="a file to write the table into, between its markers")
     args = parser.parse_args()
     if args.record:
         record = json.loads(args.record.read_text())
     else:
-        record = {**environment(), "threads": THREADS, "result": []}
+        kept = json.loads(args.out.read_text())["result"] if args.go_on else []
+        kept = [row for row in kept if row["family"] not in args.families]
+        record = {**environment(), "threads": THREADS, "result": kept}
         for family in args.families:
             record["result"] += measure(family, args)
             write(record, args.out)

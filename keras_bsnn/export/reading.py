@@ -111,7 +111,7 @@ def _of_dense(layer, largest_depth):
 
 @reads(ROAFDense)
 def _of_additive_filter(layer, largest_depth):
-    filtered = _affine(layer, beta=0.0)
+    filtered = _affine(layer, alpha=float(_rounded(layer.alpha)), beta=0.0)
     inner = _affine(layer, alpha=0.0, beta=1.0, activation=None)
     beta = _scaled(roaf.beta_of(layer.alpha, layer.beta))
     added = [inner, *_of_activation(layer.activation), beta]
