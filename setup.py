@@ -47,6 +47,7 @@ setup(
             *litert,
             *onnx,
             *serve,
+            *jax,  # for the workers of examples/distributed.py
             "playwright>=1.65",  # drives a Chromium, if the machine has one
             "pytest>=9.0",
             "pytest-xdist>=3.8",

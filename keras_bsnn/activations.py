@@ -85,13 +85,13 @@ class GaussianPoincare(_Pointwise):
         super().__init__(function, **kwargs)
         gaussian.check_root(root)
         self.root = root
-        constants = {"scale": scale, "shift": shift, "length_slope": length_slope}
-        if any(value is not None for value in constants.values()):
-            for name, value in constants.items():
-                _check.number(name, value, "a finite number as the other constants")
-        else:
+        if scale is None and shift is None and length_slope is None:
             scale, shift = gaussian.gp_constants(self._raw, root)
+        _check.number("scale", scale, "a finite number if `shift` is given")
+        _check.number("shift", shift, "a finite number if `scale` is given")
+        if length_slope is None:
             length_slope = gaussian.length_slope(lambda x: scale * self._raw(x) + shift)
+        _check.number("length_slope", length_slope)
         self.scale = scale
         self.shift = shift
         self.length_slope = length_slope

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scripts import ROOT, result, runner
 
-from keras_bsnn import _backup, datasets
-from keras_bsnn.callbacks import BackupAndRestore
+from keras_bsnn import datasets
+from keras_bsnn.callbacks import BackupAndRestore, _file
 from keras_bsnn.layers import DepthStack, OrthogonalDense
 from keras_bsnn.optimizers import Stiefel
 
@@ -244,14 +244,14 @@ def test_no_byte_is_wrong_unnoticed(tmp_path):
     """Each is told of, unless the values are right all the same."""
     path = tmp_path / "training.npz"
     saved = [keras.Variable(np.arange(n, dtype="float32")) for n in (6, 9)]
-    _backup.save(path, saved, {"epoch": 1})
+    _file.save(path, saved, {"epoch": 1})
     content = path.read_bytes()
     noticed = 0
     for damaged in damages(content):
         path.write_bytes(damaged)
         found = [keras.Variable(keras.ops.zeros(v.shape)) for v in saved]
         try:
-            _backup.restore(path, found)
+            _file.restore(path, found)
         except ValueError as error:
             assert "is damaged" in str(error) or "another model" in str(error)
             assert all(np.all(np.asarray(v) == 0) for v in found)
