@@ -8,7 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from scripts import ROOT, result, runner
+from scripts import ROOT, result
 
 from keras_bsnn import datasets
 from keras_bsnn.callbacks import BackupAndRestore, _file
@@ -20,7 +20,6 @@ is_tensorflow = keras.backend.backend() == "tensorflow"
 JIT = [False, True] if is_tensorflow else [True]
 STEPS = 5  # in an epoch
 EPOCHS = 3
-README = (ROOT / "README.md").read_text()
 RECORDS = sorted((ROOT / "benchmarks" / "results").glob("kills_*.json"))
 
 
@@ -336,12 +335,3 @@ def test_what_is_said_of_kills(path):
             assert row["damaged_files"] == 0 and row["equal"] == row["runs"]
         else:
             assert row["equal"] < row["runs"]
-
-
-@pytest.mark.skipif("kills.py: begin" not in README, reason="no table yet")
-def test_the_table_of_kills(tmp_path, monkeypatch):
-    readme = tmp_path / "README.md"
-    readme.write_text(README)
-    run = runner(ROOT / "benchmarks", monkeypatch)
-    run("kills.py", "--from", *RECORDS, "--readme", readme)
-    assert readme.read_text() == README

@@ -233,13 +233,21 @@ def test_the_table_of_folded_networks():
             assert f"| {row['deep']:,g} µs | {row['folded']:,g} µs |" in README
 
 
-@pytest.mark.parametrize("script", ["export.py", "throughput.py"])
-def test_the_tables_of_benchmarks(script, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("script", "pattern"),
+    [
+        ("export.py", "export.json"),
+        ("throughput.py", "throughput.json"),
+        ("kills.py", "kills_*.json"),
+        ("weight_operations.py", "weights_*.json"),
+    ],
+)
+def test_the_tables_of_benchmarks(script, pattern, tmp_path, monkeypatch):
     readme = tmp_path / "README.md"
     readme.write_text(README)
-    record = ROOT / "benchmarks" / "results" / script.replace(".py", ".json")
+    records = sorted((ROOT / "benchmarks" / "results").glob(pattern))
     run = runner(ROOT / "benchmarks", monkeypatch)
-    run(script, "--from", record, "--readme", readme)
+    run(script, "--from", *records, "--readme", readme)
     assert readme.read_text() == README
 
 

@@ -5,7 +5,7 @@ import runpy
 
 import keras
 import pytest
-from scripts import ROOT, runner
+from scripts import ROOT
 from weight_checks import (
     OPERATIONS,
     OPTIMIZERS,
@@ -23,7 +23,6 @@ from weight_checks import (
 
 from keras_bsnn.optimizers import StiefelMuon
 
-README = (ROOT / "README.md").read_text()
 RECORDS = sorted((ROOT / "benchmarks" / "results").glob("weights_*.json"))
 # JAX has the other setting of the two only.
 without_xla = pytest.mark.skipif(not is_tensorflow, reason="a setting of TensorFlow")
@@ -95,12 +94,3 @@ def test_what_fails_shows(tmp_path):
     assert script["cell"]([held, held]) == "2: 2e-07"
     assert script["cell"]([held, failed]) == "1 of 2: 2e-07"
     assert script["cell"]([outcome, failed]) == "0 of 2, 1 not in Keras"
-
-
-@pytest.mark.skipif("weight_operations.py: begin" not in README, reason="no table yet")
-def test_the_table(tmp_path, monkeypatch):
-    readme = tmp_path / "README.md"
-    readme.write_text(README)
-    script = runner(ROOT / "benchmarks", monkeypatch)
-    script("weight_operations.py", "--from", *RECORDS, "--readme", readme)
-    assert readme.read_text() == README
