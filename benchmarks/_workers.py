@@ -53,7 +53,6 @@ def add_arguments(parser, contenders, seconds):
     add("--repeats", type=int, default=3, help="processes for each contender")
     add("--timeout", type=float, default=900.0, help="seconds for one process")
     add("--seconds", type=float, default=seconds, help="limit of its steady steps")
-    add("--out", type=str)
     add("--worker", choices=contenders, help="(internal) time this contender here")
 
 
@@ -273,11 +272,8 @@ def _loaded_jax():
     return sys.modules.get("jax") if uses_jax else None
 
 
-def write(path, environment, settings, rows):
-    """A result file: what was run, where, and the rows."""
-    hidden = ("worker", "constants")
-    settings = {k: v for k, v in settings.items() if k not in hidden}
-    record = {**environment, "settings": settings, "result": rows}
-    with open(path, "w") as file:
-        json.dump(record, file, indent=1, default=str)
-        file.write("\n")
+def found(args, rows):
+    """What a record says: the settings, and the rows."""
+    hidden = ("worker", "constants", "out", "records", "readme")
+    settings = {k: v for k, v in vars(args).items() if k not in hidden}
+    return {"settings": settings, "result": rows}

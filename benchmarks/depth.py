@@ -22,8 +22,8 @@ import functools
 import itertools
 import json
 import time
-from pathlib import Path
 
+import _table
 import _workers
 import numpy as np
 from _workers import Case, Contender
@@ -43,28 +43,21 @@ def main():
     if args.worker:
         print(json.dumps(CONTENDERS[args.worker].work(args)))
         return
-    if args.recorded:
-        rows = json.loads(Path(args.recorded).read_text())["result"]
-    else:
-        rows = measure(args)
+    rows = _table.rows_of(_table.records_of(measure, args))
     show(rows)
     if args.plot:
         plot(rows, args.plot)
-    if args.readme:
-        from keras_bsnn import _record  # not at the top: it imports a framework
-
-        _record.fill(args.readme, "depth.py", table(rows))
+    _table.fill("depth.py", table(rows), args)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     _workers.add_arguments(parser, CONTENDERS, seconds=20.0)
+    _table.add_arguments(parser)
     add = parser.add_argument
     add("--cases", nargs="+", type=case, default=[case(text) for text in CASES])
     add("--steps", type=int, default=30, help="at most, after the first")
-    add("--from", dest="recorded", help="a result file, to measure nothing")
     add("--plot", help="path of an image to draw")
-    add("--readme", help="a file to write the table into, between its markers")
     for name in ("--depth", "--units", "--batch-size"):
         add(name, type=int, help="(internal) of the worker")
     add("--constants", type=numbers, help="(internal) epsilon,scale,shift")
@@ -80,14 +73,11 @@ def numbers(text):
 
 
 def measure(args):
-    from keras_bsnn._record import environment
-
     rows = []
     for size in args.cases:
         rows += measured(size, args)
-        if args.out:  # after each case: the large ones take long
-            _workers.write(args.out, environment(), vars(args), rows)
-    return rows
+        _table.write(args.out, _workers.found(args, rows))  # the next may take long
+    return _workers.found(args, rows)
 
 
 def measured(size, args):
@@ -380,12 +370,12 @@ def table(rows):
     ends = list(dict.fromkeys((narrowed[0], narrowed[-1])))
     header = [f"{s.depth:,} x {s.units}" for s in sizes]
     header += [f"first step, {s.depth:,} x {s.units}" for s in ends]
-    lines = [["", *header], ["---", *["---:"] * len(header)]]
+    lines = []
     for name, found in by_name(rows).items():
         line = [cell(found.get(s), "step_microseconds_per_layer") for s in sizes]
         line += [cell(found.get(s), "first_step_seconds") for s in ends]
         lines.append([name, *line])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _table.markdown(["", *header], lines)
 
 
 def cell(row, field):

@@ -10,19 +10,16 @@ by ONNX Runtime, in turn, in one process.
 
 import argparse
 import functools
-import json
 import tempfile
 from pathlib import Path
 
+import _table
 import keras
 import numpy as np
 from _latency import significant, times_per_sample
-from rich.console import Console
-from rich.markdown import Markdown
 from scipy.special import softmax
 
 from keras_bsnn import datasets, export, models
-from keras_bsnn._record import environment, fill
 from keras_bsnn.optimizers import StiefelMuon
 from keras_bsnn.recalibration import recalibrate
 
@@ -50,31 +47,21 @@ def main():
     add("--examples", type=int, default=1000)
     add("--batch-sizes", nargs="+", type=int, default=[1, 256])
     add("--rounds", type=int, default=7)
-    add("--out", type=Path)
     add("--go-on", action="store_true", help="keep other families in --out")
-    add("--from", dest="record", type=Path, help="a file, not a measurement")
-    add("--readme", help="a file to write the table into, between its markers")
-    args = parser.parse_args()
-    if args.record:
-        record = json.loads(args.record.read_text())
-    else:
-        kept = json.loads(args.out.read_text())["result"] if args.go_on else []
-        kept = [row for row in kept if row["family"] not in args.families]
-        record = {**environment(), "threads": THREADS, "result": kept}
-        for family in args.families:
-            record["result"] += measure(family, args)
-            write(record, args.out)
-    Console(width=150).print(Markdown(table(record["result"])))
-    if args.readme:
-        fill(args.readme, "export.py", table(record["result"]))
+    _table.add_arguments(parser)
+    _table.present("export.py", measure, table, parser.parse_args())
 
 
-def write(record, path):
-    if path:
-        path.write_text(json.dumps(record, indent=1) + "\n")
+def measure(args):
+    rows = [row for row in _table.kept(args) if row["family"] not in args.families]
+    found = {"threads": THREADS, "result": rows}
+    for family in args.families:
+        rows += measured(family, args)
+        _table.write(args.out, found)
+    return found
 
 
-def measure(family, args):
+def measured(family, args):
     """A row for each runtime."""
     x, y = digits(SEQUENCE if "recurrent" in family else IMAGE)
     model = trained(family, x, y, args)
@@ -236,14 +223,15 @@ RUNTIMES = {
 }
 
 
-def table(rows):
+def table(records):
     """Of pairs: as it is, and of layers of Keras alone."""
+    rows = _table.rows_of(records)
     times = [key for key in rows[0]["as it is"] if key.startswith("microseconds")]
     sizes = [key.rpartition(" ")[2] for key in times]
     heads = ["", "runtime", "difference of logits", "of probabilities", "size in kB"]
     for size in sizes:
         heads += [f"µs per example, batch {size}", "faster"]
-    lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
+    lines = []
     for row in rows:
         cells = [row["family"], row["runtime"]]
         for key in ("largest_difference", "of_probabilities", "kilobytes"):
@@ -253,7 +241,7 @@ def table(rows):
             cells += [pair(row, f"microseconds, batch {size}")]
             cells += [f"{ratio:,g}" if ratio else ""]
         lines.append(cells)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _table.markdown(heads, lines, left=2)
 
 
 def pair(row, key):

@@ -23,13 +23,12 @@ import statistics
 import time
 from pathlib import Path
 
+import _table
 import _workers
 import jax
 import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
-
-from keras_bsnn._record import environment
 
 
 def main():
@@ -41,7 +40,7 @@ def main():
     add("--megabytes", type=int, default=1024, help="that are copied")
     add("--rounds", type=int, default=10)
     add("--results", type=Path, help="what depth.py wrote: the measured steps")
-    add("--out", type=str)
+    add("--out", type=Path)
     args = parser.parse_args()
     bandwidth = copied_bytes(args)
     rows = [row for p in ("default", "highest") for row in floors(p, bandwidth, args)]
@@ -49,9 +48,8 @@ def main():
     for row in rows:
         row["ratios"] = {k: s / row["floor_seconds"] for k, s in steps.items()}
     show(rows, steps)
-    if args.out:
-        settings = {**vars(args), "device": jax.devices()[0].device_kind}
-        _workers.write(args.out, environment(), settings, rows)
+    args.device = jax.devices()[0].device_kind
+    _table.write(args.out, _workers.found(args, rows))
 
 
 def seconds(function, *arguments, rounds):

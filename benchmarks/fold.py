@@ -9,21 +9,16 @@ with `KERAS_BACKEND=jax`.
 """
 
 import argparse
-import json
 import time
-from pathlib import Path
 
+import _table
 import keras
 import numpy as np
 from _latency import significant, times_per_sample
-from rich.console import Console
-from rich.markdown import Markdown
 
 from keras_bsnn import export, models
-from keras_bsnn._record import environment, fill
 from keras_bsnn.recalibration import recalibrate
 
-NAMES = {"tensorflow": "TensorFlow", "jax": "JAX"}
 BATCH_SIZES = (1, 10, 100, 1000, 3000, 10_000)
 
 
@@ -35,20 +30,8 @@ def main():
     add("--inputs", type=int, default=784)
     add("--batch-sizes", nargs="+", type=int, default=[*BATCH_SIZES])
     add("--rounds", type=int, default=7)
-    add("--out", type=Path)
-    add("--from", dest="records", nargs="+", type=Path, help="files, not a measurement")
-    add("--readme", help="a file to write the table into, between its markers")
-    args = parser.parse_args()
-    if args.records:
-        records = [json.loads(path.read_text()) for path in args.records]
-    else:
-        settings = {"depth": args.depth, "units": args.units, "inputs": args.inputs}
-        records = [{**environment(), "settings": settings, "result": measure(args)}]
-    Console(width=110).print(Markdown(table(records)))
-    if args.out:
-        args.out.write_text(json.dumps(records[0], indent=1) + "\n")
-    if args.readme:
-        fill(args.readme, "fold.py", table(records))
+    _table.add_arguments(parser)
+    _table.present("fold.py", measure, table, parser.parse_args())
 
 
 def measure(args):
@@ -64,7 +47,7 @@ def measure(args):
     fold_seconds = time.perf_counter() - start
     found, expected = (n.predict(x, verbose=0) for n in (folded, deep))
     functions = {"deep": compiled(deep), "folded": compiled(folded)}
-    return {
+    result = {
         "fold_seconds": round(fold_seconds, 2),
         "largest_difference": significant(np.max(np.abs(found - expected))),
         "largest_logit": significant(np.max(np.abs(expected))),
@@ -74,6 +57,8 @@ def measure(args):
             for size in args.batch_sizes
         ],
     }
+    settings = {"depth": args.depth, "units": args.units, "inputs": args.inputs}
+    return {"settings": settings, "result": result}
 
 
 def compiled(network):
@@ -105,15 +90,15 @@ def table(records):
     """A row for each batch size, with columns for the backend of each record."""
     heads = ["samples"]
     for record in records:
-        heads += [f"{NAMES[record['backend']]}, deep", "folded", "ratio"]
-    lines = [heads, ["---:"] * len(heads)]
+        heads += [f"{_table.BACKENDS[record['backend']]}, deep", "folded", "ratio"]
+    lines = []
     for rows in zip(*(r["result"]["per_example"] for r in records), strict=True):
         cells = [f"{rows[0]['batch_size']:,}"]
         for row in rows:
             cells += [f"{row[k]:,g} µs" for k in ("deep", "folded")]
             cells += [f"{row['ratio']:,.0f}"]
         lines.append(cells)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _table.markdown(heads, lines, left=0)
 
 
 if __name__ == "__main__":

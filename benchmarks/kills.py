@@ -25,18 +25,15 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import _table
 import h5py
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.markdown import Markdown
 
-from keras_bsnn._record import environment, fill
 from keras_bsnn.callbacks import BackupAndRestore
 from keras_bsnn.layers import DepthStack, OrthogonalDense
 
-NAMES = {"tensorflow": "TensorFlow", "jax": "JAX"}
 PHASES = {"start": 0.2, "epoch": 0.3, "saving": 0.5}  # shares of the kills
 STEPS, BATCH_SIZE, UNITS = 6, 32, 32
 BACKUP, END, ERROR = "backup", "end.npz", "error.txt"
@@ -69,24 +66,17 @@ def main():
     add("--epochs", type=int, default=12, help="of a run")
     add("--depth", type=int, default=100, help="layers of the stack")
     add("--seed", type=int, default=0)
-    add("--out", type=Path)
-    add("--from", dest="records", nargs="+", type=Path, help="files, not a measurement")
-    add("--readme", help="a file to write the table into, between its markers")
-    args = parser.parse_args()
-    if args.records:
-        records = [json.loads(path.read_text()) for path in args.records]
-    else:
-        settings = {"epochs": args.epochs, "depth": args.depth, "seed": args.seed}
-        rows = [measure(name, args) for name in args.contenders]
-        records = [{**environment(), "settings": settings, "result": rows}]
-    Console(width=110).print(Markdown(table(records)))
-    if args.out:
-        args.out.write_text(json.dumps(records[0], indent=1) + "\n")
-    if args.readme:
-        fill(args.readme, "kills.py", table(records))
+    _table.add_arguments(parser)
+    _table.present("kills.py", measure, table, parser.parse_args())
 
 
-def measure(name, args):
+def measure(args):
+    settings = {"epochs": args.epochs, "depth": args.depth, "seed": args.seed}
+    rows = [measured(name, args) for name in args.contenders]
+    return {"settings": settings, "result": rows}
+
+
+def measured(name, args):
     """Counts for one contender, over as many runs as its kills take."""
     start, counts = time.perf_counter(), collections.Counter()
     draw = random.Random(args.seed)
@@ -315,15 +305,15 @@ def table(records):
     """A row for each contender and backend."""
     heads = ["", "kills", "of these while saving", "damaged files", "runs"]
     heads += ["as unbroken", "other weights", "could not go on"]
-    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
-    for record in sorted(records, key=lambda r: [*NAMES].index(r["backend"])):
+    lines = []
+    for record in sorted(records, key=lambda r: r["backend"], reverse=True):
         for row in record["result"]:
             numbers = [sum(row["kills"].values()), row["kills"]["saving"]]
             numbers += [row[k] for k in ("damaged_files", "runs")]
             numbers += [row[k] for k in ("equal", "different", "cannot go on")]
-            name = f"{row['contender']}, {NAMES[record['backend']]}"
+            name = f"{row['contender']}, {_table.BACKENDS[record['backend']]}"
             lines.append([name, *map(str, numbers)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _table.markdown(heads, lines)
 
 
 if __name__ == "__main__":

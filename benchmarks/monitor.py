@@ -13,6 +13,7 @@ import json
 import time
 from pathlib import Path
 
+import _table
 import keras
 import numpy as np
 
@@ -86,7 +87,7 @@ def measured(args):
 
 def table(records):
     heads = ("", "layers", "epoch", "first measurement", "each further one", "share")
-    lines = [heads, ("---", *["---:"] * (len(heads) - 1))]
+    lines = []
     for record in records:
         found = record["result"]
         epoch, further = (
@@ -94,7 +95,7 @@ def table(records):
         )
         lines.append(
             (
-                {"tensorflow": "TensorFlow", "jax": "JAX"}[record["backend"]],
+                _table.BACKENDS[record["backend"]],
                 f"{found['depth']} x {found['units']}",
                 f"{epoch:.1f} s",
                 f"{found['measurements'][0]:.1f} s",
@@ -102,7 +103,7 @@ def table(records):
                 f"{further / epoch:.1%}",
             )
         )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _table.markdown(heads, lines)
 
 
 if __name__ == "__main__":

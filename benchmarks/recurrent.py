@@ -11,13 +11,11 @@ import argparse
 import functools
 import json
 import time
-from pathlib import Path
 
+import _table
 import _workers
 import numpy as np
 from _workers import Contender
-from rich.console import Console
-from rich.markdown import Markdown
 
 RATE, ALPHA, OUTPUTS = 1e-3, 0.999, 10
 REFERENCE = "jax.lax.scan by hand"
@@ -37,25 +35,16 @@ def main():
     if args.worker:
         print(json.dumps(CONTENDERS[args.worker].work(args)))
         return
-    if args.recorded:
-        rows = json.loads(args.recorded.read_text())["result"]
-    else:
-        rows = measure(args)
-    Console(width=120).print(Markdown(table(rows)))
-    if args.readme:
-        from keras_bsnn import _record  # not at the top: it imports a framework
-
-        _record.fill(args.readme, "recurrent.py", table(rows))
+    _table.present("recurrent.py", measure, table, args)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     _workers.add_arguments(parser, CONTENDERS, seconds=20.0)
+    _table.add_arguments(parser)
     add = parser.add_argument
     add("--cases", nargs="+", type=case, default=[case(text) for text in CASES])
     add("--steps", type=int, default=10, help="of training, at most, after the first")
-    add("--from", dest="recorded", type=Path, help="a result file, to measure nothing")
-    add("--readme", help="a file to write the table into, between its markers")
     for name in ("--depth", "--units", "--batch-size"):
         add(name, type=int, help="(internal) of the worker")
     return parser.parse_args()
@@ -66,8 +55,6 @@ def case(text):
 
 
 def measure(args):
-    from keras_bsnn._record import environment
-
     rows = []
     for size in args.cases:
         common = [*size.arguments(), "--steps", str(args.steps)]
@@ -77,22 +64,22 @@ def measure(args):
         for name, runs in found.items():
             row = {**size._asdict(), "contender": name}
             rows.append(row | _workers.medians(runs, FIELDS))
-        if args.out:  # after each case: the large ones take long
-            _workers.write(args.out, environment(), vars(args), rows)
-    return rows
+        _table.write(args.out, _workers.found(args, rows))  # the next may take long
+    return _workers.found(args, rows)
 
 
-def table(rows):
+def table(records):
     """Milliseconds of a step, and their ratio to the reference."""
+    rows = _table.rows_of(records)
     sizes = list(
         dict.fromkeys(Case(r["depth"], r["units"], r["batch_size"]) for r in rows)
     )
     heads = ["", *(part for size in sizes for part in (str(size), "ratio"))]
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    lines = []
     for name in dict.fromkeys(row["contender"] for row in rows):
         cells = [cell for size in sizes for cell in cells_of(rows, name, size)]
         lines.append([name, *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _table.markdown(heads, lines)
 
 
 def cells_of(rows, name, size):

@@ -18,7 +18,9 @@ import argparse
 import functools
 import json
 import time
+from pathlib import Path
 
+import _table
 import _workers
 import numpy as np
 from _workers import Case, Contender
@@ -36,18 +38,16 @@ def main():
     if args.worker:
         print(json.dumps(CONTENDERS[args.worker].work(args)))
         return
-    from keras_bsnn._record import environment
-
     rows = measure(args)
     show(rows)
-    if args.out:
-        _workers.write(args.out, environment(), vars(args), rows)
+    _table.write(args.out, _workers.found(args, rows))
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     _workers.add_arguments(parser, CONTENDERS, seconds=120.0)
     add = parser.add_argument
+    add("--out", type=Path)
     add("--depth", type=int, default=200)
     add("--units", type=int, default=500)
     add("--batch-size", type=int, default=128)

@@ -16,11 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import _table
 import numpy as np
-from rich.console import Console
-from rich.markdown import Markdown
-
-from keras_bsnn._record import environment, fill
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 import distributed
@@ -65,19 +62,8 @@ def main():
     add("--epochs", type=int, default=8)
     add("--strategies", nargs="+", default=["data", "depth", "mirrored"])
     add("--most", type=int, default=4, help="devices, of all processes together")
-    add("--out", type=Path)
-    add("--from", dest="record", type=Path, help="a file, not a measurement")
-    add("--readme", help="a file to write the table into, between its markers")
-    args = parser.parse_args()
-    if args.record:
-        record = json.loads(args.record.read_text())
-    else:
-        record = {**environment(), "result": measure(args)}
-    Console(width=130).print(Markdown(table(record["result"])))
-    if args.out:
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
-    if args.readme:
-        fill(args.readme, "throughput.py", table(record["result"]))
+    _table.add_arguments(parser)
+    _table.present("throughput.py", measure, table, parser.parse_args())
 
 
 def measure(args):
@@ -86,7 +72,8 @@ def measure(args):
     cases = [c for c in cases if c.strategy in args.strategies]
     with tempfile.TemporaryDirectory() as folder:
         found = {case: run(case, Path(folder), args) for case in cases}
-    return [row(case, found[case], found[case.one]) for case in cases]
+    rows = [row(case, found[case], found[case.one]) for case in cases]
+    return {"result": rows}
 
 
 def run(case, folder, args):
@@ -104,11 +91,11 @@ def run(case, folder, args):
 
 
 def row(case, found, one):
-    losses, expected = ([e["loss"] for e in x["epochs"]] for x in (found, one))
+    difference = np.divide(found["losses"], one["losses"]) - 1
     return {
         **case._asdict(),
-        "losses": losses,
-        "largest_difference": float(np.max(np.abs(np.divide(losses, expected) - 1))),
+        "losses": found["losses"],
+        "largest_difference": float(np.max(np.abs(difference))),
         "accuracy": found["accuracy"],
         "orthogonality_error": found["orthogonality_error"],
         "samples_per_second": round(found["samples_per_second"]),
@@ -118,11 +105,11 @@ def row(case, found, one):
     }
 
 
-def table(rows):
+def table(records):
     heads = ["", "processes x devices", "loss, largest difference"]
     heads += ["samples a second", "of one", "efficiency", "MB kept", "MB of a step"]
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-    for found in rows:
+    lines = []
+    for found in _table.rows_of(records):
         case = Case(*(found[name] for name in Case._fields))
         parts = case.processes * case.devices
         lines.append(
@@ -137,7 +124,7 @@ def table(rows):
                 megabytes(found["megabytes_of_step"]),
             ]
         )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _table.markdown(heads, lines)
 
 
 def megabytes(value):

@@ -13,18 +13,14 @@ settings of its `grid`. What does not hold is in the record, and in the table.
 
 import argparse
 import collections
-import json
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import _table
 import keras
-from rich.console import Console
-from rich.markdown import Markdown
-
-from keras_bsnn._record import environment, fill
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from weight_checks import OPERATIONS, OPTIMIZERS, grid, run
@@ -43,36 +39,26 @@ def main():
     add = parser.add_argument
     add("--all", action="store_true", help="each operation under all settings: hours")
     add("--operations", nargs="+", help="only these")
-    add("--out", type=Path)
     add("--go-on", action="store_true", help="keep what held in --out")
-    add("--from", dest="records", nargs="+", type=Path, help="files, not a measurement")
-    add("--readme", help="a file to write the table into, between its markers")
-    args = parser.parse_args()
-    if args.records:
-        records = [json.loads(path.read_text()) for path in args.records]
-    else:
-        records = [measure(args)]
-    Console(width=110).print(Markdown(table(records)))
-    if args.readme:
-        fill(args.readme, "weight_operations.py", table(records))
+    _table.add_arguments(parser)
+    _table.present("weight_operations.py", measure, table, parser.parse_args())
 
 
 def measure(args):
     two_devices()
-    kept = json.loads(args.out.read_text())["result"] if args.go_on else []
-    kept = [row for row in kept if "number" in row]
-    done = [{k: v for k, v in row.items() if k not in OUTCOME} for row in kept]
+    rows = [row for row in _table.kept(args) if "number" in row]
+    done = [{k: v for k, v in row.items() if k not in OUTCOME} for row in rows]
     for name, setting in grid(args.all):
         row = {"operation": name, **setting._asdict()}
         if row in done or (args.operations and name not in args.operations):
             continue
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            kept.append({**row, **run(name, setting, Path(folder))})
-        print(f"{time.perf_counter() - start:.1f} s", *kept[-1].values(), flush=True)
+            rows.append({**row, **run(name, setting, Path(folder))})
+        print(f"{time.perf_counter() - start:.1f} s", *rows[-1].values(), flush=True)
         keras.backend.clear_session()
-        write(args.out, kept)
-    return write(args.out, kept)
+        _table.write(args.out, {"result": rows})
+    return {"result": rows}
 
 
 OUTCOME = ("number", "error", "in_keras")
@@ -92,16 +78,6 @@ def two_devices():
         tf.config.set_logical_device_configuration(cpu, pair)
 
 
-def write(path, result):
-    """The record, also as a file with a row a line unless `path` is None."""
-    record = {**environment(), "result": result}
-    if path:
-        rows = ",\n".join(f"  {json.dumps(row)}" for row in result)
-        head = json.dumps({**record, "result": []}, indent=1)
-        path.write_text(head.replace('"result": []', f'"result": [\n{rows}\n ]') + "\n")
-    return record
-
-
 def table(records):
     """A row for each optimizer that trains, and for each operation; columns for `WAYS`.
 
@@ -112,11 +88,11 @@ def table(records):
         for row in record["result"]:
             way = next(w for w in WAYS if is_of(WAYS[w], record, row))
             cells[label(row), way].append(row)
-    lines = [["", *WAYS], ["---", *["---:"] * len(WAYS)]]
+    lines = []
     names = [f"training, {optimizer}" for optimizer in OPTIMIZERS]
     for name in [*names, *(name for name in OPERATIONS if name != "training")]:
         lines.append([name, *(cell(cells[name, way]) for way in WAYS)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _table.markdown(["", *WAYS], lines)
 
 
 def is_of(way, record, row):

@@ -12,8 +12,8 @@ The batch is the same for any number of them, so that the loss is, too:
   momentum; a layer is sent to the others when they come to it;
 - `mirrored` (TensorFlow): as `data`, in one process.
 
-On several machines, start one worker on each, with a folder that all of them see. They
-go on from the last epoch in it, if there is one:
+If a process is killed, all go on from the last epoch in their folder. On several
+machines, start one worker on each, with a folder that all of them see:
 
     KERAS_BACKEND=jax python examples/distributed.py --processes 2 --worker 0 \\
         --address 10.0.0.1:1234 --out /shared/run
@@ -37,6 +37,7 @@ from rich.table import Table
 
 from keras_bsnn import datasets, models
 from keras_bsnn._record import environment
+from keras_bsnn.callbacks import BackupAndRestore, Retract
 from keras_bsnn.constraints import orthogonal_kernels
 from keras_bsnn.ops import orthogonal
 from keras_bsnn.optimizers import StiefelMuon
@@ -145,11 +146,8 @@ def record_of(args):
 
 def differences(result):
     """Of the losses after each epoch, relative."""
-    together, alone = (
-        np.array([epoch["loss"] for epoch in result[name]["epochs"]])
-        for name in ("together", "alone")
-    )
-    return np.abs(together / alone - 1)
+    together, alone = (result[name]["losses"] for name in ("together", "alone"))
+    return np.abs(np.divide(together, alone) - 1)
 
 
 def show(result, args):
@@ -158,8 +156,8 @@ def show(result, args):
     for head in ("", *names, *["difference"] * args.alone):
         table.add_column(head, justify="right")
     last = [f"{x:.1e}" for x in differences(result)] if args.alone else []
-    for i, rows in enumerate(zip(*(result[n]["epochs"] for n in names), strict=True)):
-        cells = [f"{row['loss']:.6f}" for row in rows]
+    for i, losses in enumerate(zip(*(result[n]["losses"] for n in names), strict=True)):
+        cells = [f"{loss:.6f}" for loss in losses]
         table.add_row(f"loss, epoch {i + 1}", *cells, *last[i : i + 1])
     labels = {
         "accuracy": "accuracy, test images",
@@ -190,13 +188,7 @@ def work(args):
     with scope(args):
         model = compiled(args)
         data = np.load(args.data) if args.data else load_digits()
-        epochs, state = read_checkpoint(args.out)
-        if state:
-            restore(model, state)
-        result = {"resumed_after": len(epochs)}
-        fit(model, data, epochs, args)
-        result |= {"epochs": epochs, **measured(model, data, args)}
-        result["samples_per_second"] = samples_per_second(epochs)
+        result = {**fit(model, data, args), **measured(model, data, args)}
     if args.worker == 0:
         (args.out / "result.json").write_text(json.dumps(result))
 
@@ -274,99 +266,81 @@ def load_digits():
     return arrays
 
 
-def fit(model, data, epochs, args):
-    """Epoch after epoch, the order of the images being a function of its number."""
-    x, y = data["train_x"], data["train_y"]
-    is_victim = not epochs and args.worker == args.processes - 1
-    kill_in = args.kill if args.kill and is_victim else None
-    for epoch in range(len(epochs), args.epochs):
-        order = np.random.default_rng([args.seed, epoch]).permutation(len(x))
-        own = share(order, args.batch_size, args)
-        start = time.perf_counter()
-        history = model.fit(
-            x[own],
-            y[own],
-            args.batch_size // args.processes,
-            epoch + 1,
-            initial_epoch=epoch,
-            shuffle=False,
-            verbose=0,
-            callbacks=[Killed()] * (epoch == kill_in),
-        )
-        seconds = time.perf_counter() - start
-        speed = len(own) * args.processes / seconds
-        epochs.append({"loss": history.history["loss"][0], "samples_per_second": speed})
-        write_checkpoint(model, epochs, args)
+def fit(model, data, args):
+    backup = BackupAndRestore(args.out)
+    steps = TRAINING_IMAGES // args.batch_size
+    done = backup.batches // steps  # epochs of those who were killed
+    speed = Speed(steps * args.batch_size)
+    callbacks = [speed, Retract(), backup]
+    if args.kill and not done and args.worker == args.processes - 1:
+        callbacks.append(KilledAfter(args.kill))
+    own = own_images(done, args)
+    history = model.fit(
+        data["train_x"][own],
+        data["train_y"][own],
+        batch_size=args.batch_size // args.processes,
+        steps_per_epoch=steps,
+        epochs=args.epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
+    )
+    return {
+        "resumed_after": done,
+        "losses": history.history["loss"],
+        "samples_per_second": speed.median(),
+    }
 
 
-class Killed(keras.callbacks.Callback):
-    """As a machine that loses power."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        os.kill(os.getpid(), signal.SIGKILL)
+def own_images(done, args):
+    """Those of this process, in all epochs to come; an epoch tells their order."""
+    first = min(done, args.epochs - 1)  # Keras wants data, also where it is over
+    orders = (
+        np.random.default_rng([args.seed, epoch]).permutation(TRAINING_IMAGES)
+        for epoch in range(first, args.epochs)
+    )
+    return np.concatenate([share(order, args.batch_size, args) for order in orders])
 
 
 def share(order, batch_size, args):
     """This process's part of each batch; what makes no whole batch is left out."""
-    batches = len(order) // batch_size
-    parts = order[: batches * batch_size].reshape(batches, args.processes, -1)
+    count = len(order) // batch_size
+    parts = order[: count * batch_size].reshape(count, args.processes, -1)
     return parts[:, args.worker].ravel()
 
 
-def samples_per_second(epochs):
-    """Without the first epoch, which compiles."""
-    return float(np.median([epoch["samples_per_second"] for epoch in epochs[1:]]))
+class KilledAfter(keras.callbacks.Callback):
+    """As a machine that loses power, in the epoch after some."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.is_due = epoch == self.epochs
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.is_due:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
-# The state of the training, in one file: weights, optimizer, and what was found.
+class Speed(keras.callbacks.Callback):
+    """Samples per second in each epoch."""
 
+    def __init__(self, samples):
+        super().__init__()
+        self.samples = samples
+        self.found = []
 
-def write_checkpoint(model, epochs, args):
-    """By the first process; it is there as a whole, or the one before is."""
-    values = {str(i): whole(v) for i, v in enumerate(variables(model))}
-    if args.worker == 0:
-        new = args.out / "checkpoint.new.npz"
-        np.savez(new, epochs=json.dumps(epochs), **values)
-        os.replace(new, args.out / "checkpoint.npz")
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
 
+    def on_epoch_end(self, epoch, logs=None):
+        self.found.append(self.samples / (time.perf_counter() - self.start))
 
-def read_checkpoint(folder):
-    """What was found in each epoch, and the values of the variables."""
-    path = folder / "checkpoint.npz"
-    if not path.exists():
-        return [], {}
-    with np.load(path) as file:
-        values = dict(file)
-    return json.loads(values.pop("epochs").item()), values
-
-
-def restore(model, values):
-    for i, variable in enumerate(variables(model)):
-        value = values[str(i)]
-        if keras.backend.backend() == "jax":
-            import jax
-
-            # Each device takes its part; `assign` would first have all on one.
-            sharding = variable.value.sharding
-            value = jax.make_array_from_callback(
-                value.shape, sharding, value.__getitem__
-            )
-        variable.assign(value)
-
-
-def variables(model):
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]
-
-
-def whole(variable):
-    """The value, also where this process has but a part of it: all must ask then."""
-    if keras.backend.backend() == "jax" and not variable.value.is_fully_addressable:
-        from jax.experimental import multihost_utils
-
-        return multihost_utils.process_allgather(variable.value, tiled=True)
-    return keras.ops.convert_to_numpy(variable)
+    def median(self):
+        """Without the first epoch, which compiles; `None` if there is no other."""
+        return float(np.median(self.found[1:])) if self.found[1:] else None
 
 
 # What there is to say of a trained model.
@@ -386,6 +360,10 @@ def measured(model, data, args):
     if args.memory:
         found["megabytes_of_step"] = megabytes_of_step(model, data, args)
     return found
+
+
+def variables(model):
+    return [*model.variables, *model.optimizer.variables]
 
 
 def parts(variable):

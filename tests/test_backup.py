@@ -40,6 +40,17 @@ class BreakAfter(keras.callbacks.Callback):
             raise Broken
 
 
+class Epochs(keras.callbacks.Callback):
+    """Which ones this process trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.numbers.append(epoch)
+
+
 def network(optimizer=None, jit_compile=JIT[0], units=8, **settings):
     """With random numbers; the weights are those of one seed."""
     keras.utils.set_random_seed(0)
@@ -110,14 +121,33 @@ def test_the_end_is_that_of_an_unbroken_run(
     make, save_freq, broken_after, saved, tmp_path
 ):
     unbroken, resumed = make(), make()
-    fit(unbroken)
+    expected = fit(unbroken)
     broken_off(tmp_path, broken_after, make, save_freq=save_freq)
     backup = BackupAndRestore(tmp_path, save_freq, delete_checkpoint=False)
     assert backup.batches == saved
-    history = fit(resumed, backup=backup)
+    trained = Epochs()
+    found = fit(resumed, trained, backup=backup)
     assert_same(resumed, unbroken)
-    assert history.epoch == [*range(saved // STEPS, EPOCHS)]
+    assert trained.numbers == [*range(saved // STEPS, EPOCHS)]
+    assert found.epoch == expected.epoch == [*range(EPOCHS)]
+    if saved % STEPS == 0:
+        assert found.history == expected.history
     assert backup.batches == EPOCHS * STEPS
+
+
+def test_the_history_is_that_of_the_whole_run(tmp_path):
+    """Of three processes, with values that are not there in each epoch."""
+    x, y = (np.array(part) for part in next(iter(datasets.load(batch_size=80))))
+    settings = {"batch_size": 16, "shuffle": False, "epochs": 4, "verbose": 0}
+    settings |= {"validation_data": (x, y), "validation_freq": 2}
+    expected = network().fit(x, y, **settings)
+    for batches in (STEPS + 1, 2 * STEPS + 1):
+        with pytest.raises(Broken):
+            callbacks = [BreakAfter(batches), BackupAndRestore(tmp_path)]
+            network().fit(x, y, callbacks=callbacks, **settings)
+    found = network().fit(x, y, callbacks=[BackupAndRestore(tmp_path)], **settings)
+    assert found.epoch == expected.epoch == [0, 1, 2, 3]
+    assert found.history == expected.history and len(found.history["val_loss"]) == 2
 
 
 def test_what_keras_own_leaves_out(tmp_path):
@@ -211,7 +241,9 @@ def test_a_run_that_is_over_trains_no_more(tmp_path):
     model, again = network(), network()
     fit(model, backup=BackupAndRestore(tmp_path, delete_checkpoint=False))
     backup = BackupAndRestore(tmp_path, delete_checkpoint=False)
-    assert fit(again, backup=backup).epoch == []
+    trained = Epochs()
+    assert len(fit(again, trained, backup=backup).epoch) == EPOCHS
+    assert trained.numbers == []
     assert_same(again, model)
 
 

@@ -38,36 +38,32 @@ def train(folder):
     return run
 
 
-@pytest.fixture(scope="module")
-def two_processes(train):
-    """One is killed; and one process alone."""
-    return train("two", "--processes", 2, "--kill", 2)
-
-
 def losses(result):
-    return np.array([epoch["loss"] for epoch in result["epochs"]])
+    return np.array(result["losses"])
 
 
-def test_two_processes_train_as_one_although_one_is_killed(two_processes):
-    together, alone = two_processes["together"], two_processes["alone"]
-    assert together["restarts"] == 1 and together["resumed_after"] == 2
-    assert alone["restarts"] == 0 and alone["resumed_after"] == 0
+def test_two_processes_train_as_one(train):
+    result = train("two", "--processes", 2)
+    together, alone = result["together"], result["alone"]
     assert len(losses(alone)) == 4 and losses(alone)[-1] < 0.5 * losses(alone)[0]
     np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-5)
-    assert two_processes["largest_difference"] < 1e-5
+    assert result["largest_difference"] < 1e-5
     assert together["accuracy"] == pytest.approx(alone["accuracy"], abs=0.01)
     assert alone["accuracy"] > 0.8
 
 
-def test_depth_is_divided(train, two_processes, capsys):
-    """Each device has half of the layers, their momentum, and of the step."""
-    arguments = ["--devices", 2, "--depth", 60, "--memory", "--epochs", 2]
+def test_depth_is_divided_among_processes_of_which_one_is_killed(train, capsys):
+    """Each has half of the layers, their momentum, and of the step."""
+    arguments = ["--processes", 2, "--kill", 1, "--epochs", 2]
+    arguments += ["--depth", 60, "--memory"]
     result = train("depth", "--strategy", "depth", *arguments)
     divided, alone = result["together"], result["alone"]
+    assert divided["restarts"] == 1 and divided["resumed_after"] == 1
+    assert alone["restarts"] == 0 and alone["resumed_after"] == 0
     np.testing.assert_allclose(losses(divided), losses(alone), rtol=1e-5)
-    assert divided["orthogonality_error"] < 1e-4
+    assert divided["orthogonality_error"] < 1e-6
     kernel, momentum = divided["shapes"].values()
-    assert kernel == momentum == [[60, 16, 16], [30, 16, 16], [30, 16, 16]]
+    assert kernel == momentum == [[60, 16, 16], [30, 16, 16]]
     assert divided["megabytes_kept"] < 0.55 * alone["megabytes_kept"]
     assert divided["megabytes_of_step"] < 0.55 * alone["megabytes_of_step"]
     assert "MB on a device" in capsys.readouterr().out
@@ -76,7 +72,7 @@ def test_depth_is_divided(train, two_processes, capsys):
 def test_mirrored(train):
     result = train("mirrored", "--strategy", "mirrored", "--devices", 2)
     assert result["largest_difference"] < 1e-5
-    assert result["together"]["orthogonality_error"] < 1e-4
+    assert result["together"]["orthogonality_error"] < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_bsnn.callbacks import _variables
+
 NAME = "training.npz"
 HEAD = "head"  # the array that says what the others are
 
@@ -20,13 +22,17 @@ def save(path, variables, progress):
     """Writes values of variables and `progress`, a dict for JSON, in place of `path`.
 
     Whenever the process is killed, the file is the old one or the new one. What was
-    written of the new one stays under another name, until the next call.
+    written of the new one stays under another name, until the next call. Of processes
+    that train together all must call; one writes.
     """
-    arrays = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    arrays = [*map(_variables.read, variables)]
+    if not _variables.is_of_first_process():
+        return
     head = {"progress": progress, "variables": [*map(_described, variables)]}
+    text = json.dumps(head, default=_plain)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(_unfinished(path), "wb") as file:
-        np.savez(file, *arrays, **{HEAD: np.array(json.dumps(head))})
+        np.savez(file, *arrays, **{HEAD: np.array(text)})
         file.flush()
         os.fsync(file.fileno())
     os.replace(_unfinished(path), path)
@@ -52,13 +58,13 @@ def restore(path, variables):
     _check_parts(path, len(variables))
     with np.load(path) as arrays:
         for i, variable in enumerate(variables):
-            # numpy does not know the name of bfloat16.
-            kind = keras.ops.convert_to_numpy(variable).dtype
-            variable.assign(arrays[f"arr_{i}"].view(kind))
+            _variables.assign(variable, arrays[f"arr_{i}"].view(_dtype(variable)))
 
 
 def remove(path):
     """Removes the file, what is left of one that was not finished, and the folder."""
+    if not _variables.is_of_first_process():
+        return
     path.unlink(missing_ok=True)
     remove_unfinished(path)
     if path.parent.exists() and not any(path.parent.iterdir()):
@@ -66,7 +72,8 @@ def remove(path):
 
 
 def remove_unfinished(path):
-    _unfinished(path).unlink(missing_ok=True)
+    if _variables.is_of_first_process():
+        _unfinished(path).unlink(missing_ok=True)
 
 
 def _unfinished(path):
@@ -80,6 +87,16 @@ def _sync_folder(folder):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _plain(value):
+    """An array or a number of numpy, for JSON."""
+    return np.asarray(value).tolist()
+
+
+def _dtype(variable):
+    """For numpy, which does not know the name of bfloat16."""
+    return keras.ops.convert_to_numpy(keras.ops.zeros(1, variable.dtype)).dtype
 
 
 def _described(variable):

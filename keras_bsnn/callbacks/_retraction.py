@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_bsnn.callbacks import _variables
 from keras_bsnn.constraints import orthogonal_constraint
 from keras_bsnn.ops import _backend, orthogonal
 
@@ -71,7 +72,7 @@ class _Kernel:
 
     def read(self):
         """The matrices that the layer multiplies with, `(count, m, n)`."""
-        value = keras.ops.convert_to_numpy(self.variable)
+        value = _variables.read(self.variable)
         if self.added is not None:
             value = value + self.added
         return value.reshape(-1, *value.shape[-2:])
@@ -79,7 +80,9 @@ class _Kernel:
     def assign(self, matrices):
         """Sets the variable so that `read` returns them."""
         value = matrices.reshape(self.variable.shape)
-        self.variable.assign(value if self.added is None else value - self.added)
+        if self.added is not None:
+            value = value - self.added
+        _variables.assign(self.variable, value)
 
 
 def _has_lora(layer):

@@ -1,12 +1,14 @@
 """Training that a kill at any moment does not harm."""
 
+import copy
+
 import keras
 
 from keras_bsnn._public import public
 from keras_bsnn.callbacks import _file
 from keras_bsnn.ops import _check
 
-UNTRAINED = {"epoch": 0, "batch": 0, "batches": 0}
+UNTRAINED = {"epoch": 0, "batch": 0, "batches": 0, "epochs": [], "history": {}}
 END_OF_EPOCH = "the end of an epoch that was resumed in the middle"
 
 
@@ -30,14 +32,17 @@ class BackupAndRestore(keras.callbacks.Callback):
     shuffle=True)`, or `tf.data` that is shuffled anew in each epoch, a resumed run has
     another order than an unbroken one.
 
-    Not restored are the history, what other callbacks remember (`EarlyStopping`; the
-    patience of `ReduceLROnPlateau`, though the rate is), and random numbers without a
-    `keras.random.SeedGenerator`. `CSVLogger(append=True)` may have the epoch twice in
-    whose backup a run was killed. Metrics of an epoch that was resumed in the middle
-    are those of its rest.
+    The history that `fit` returns is that of the whole run; metrics of an epoch that
+    was resumed in the middle are those of its rest. Not restored are what other
+    callbacks remember (`EarlyStopping`; the patience of `ReduceLROnPlateau`, though the
+    rate is), and random numbers without a `keras.random.SeedGenerator`.
+    `CSVLogger(append=True)` may have the epoch twice in whose backup a run was killed.
+
+    On JAX several processes may train together, also where each has but a part of a
+    weight (`keras.distribution`). The first one writes.
 
     Args:
-        backup_dir: a local folder, for this run alone.
+        backup_dir: a folder for this run alone, that all of its processes see.
         save_freq: `"epoch"`, or a number of batches after which to save besides.
         delete_checkpoint: whether to remove the backup when training ends.
 
@@ -94,6 +99,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         done = saved or UNTRAINED
         # Keras knows no other way for a callback to tell where `fit` begins.
         self.model._initial_epoch = done["epoch"]
+        self._earlier = done
+        self._epochs, self._history = copy.deepcopy((done["epochs"], done["history"]))
         self._batches = self._last_saved = done["batches"]
         self._skipped = done["batch"]
         self._steps = self.params["steps"]
@@ -135,14 +142,32 @@ class BackupAndRestore(keras.callbacks.Callback):
         if self.model.stop_training == END_OF_EPOCH:
             self.model.stop_training = False
         self._skipped = 0
+        self._epochs.append(epoch)
+        for name, value in (logs or {}).items():
+            self._history.setdefault(name, []).append(value)
         self._save(epoch + 1, 0)
 
     def on_train_end(self, logs=None):
+        self._complete(getattr(self.model, "history", None))
         if self.delete_checkpoint:
             _file.remove(self._path)
 
+    def _complete(self, found):
+        """Puts the epochs of earlier runs before what Keras found in this one."""
+        if not isinstance(found, keras.callbacks.History):
+            return
+        found.epoch[:0] = self._earlier["epochs"]
+        for name, values in self._earlier["history"].items():
+            found.history[name] = values + found.history.get(name, [])
+
     def _save(self, epoch, batch):
-        progress = {"epoch": epoch, "batch": batch, "batches": self._batches}
+        progress = {
+            "epoch": epoch,
+            "batch": batch,
+            "batches": self._batches,
+            "epochs": self._epochs,
+            "history": self._history,
+        }
         _file.save(self._path, self._variables(), progress)
         self._last_saved = self._batches
 
