@@ -27,6 +27,8 @@ class Case(NamedTuple):
     strategy: str
     processes: int
     devices: int  # of each process
+    batch_size: int = 120
+    checkpoint_every: int | None = None
     pin: bool = False
 
     @property
@@ -41,14 +43,21 @@ class Case(NamedTuple):
             "depth": "JAX, depth divided",
             "mirrored": "TensorFlow, mirrored",
         }
-        return strategy[self.strategy] + ", on a core each" * self.pin
+        more = ", on a core each" * self.pin
+        if self.batch_size != Case._field_defaults["batch_size"]:
+            more += f", batches of {self.batch_size}"
+        if self.checkpoint_every:
+            more += f", {self.checkpoint_every} layers at once"
+        return strategy[self.strategy] + more
 
 
 CASES = [
     *(Case("data", n, 1) for n in (1, 2, 4)),
     *(Case("data", n, 1, pin=True) for n in (1, 2)),
+    *(Case("data", n, 1, 720, pin=True) for n in (1, 2)),
     *(Case("depth", 1, n) for n in (1, 2, 4)),
     Case("depth", 2, 2),
+    *(Case("depth", n, n, checkpoint_every=25) for n in (1, 2)),
     *(Case("mirrored", 1, n) for n in (1, 2)),
 ]
 
@@ -58,7 +67,6 @@ def main():
     add = parser.add_argument
     add("--depth", type=int, default=200)
     add("--units", type=int, default=64)
-    add("--batch-size", type=int, default=120, help="of all together")
     add("--epochs", type=int, default=8)
     add("--strategies", nargs="+", default=["data", "depth", "mirrored"])
     add("--most", type=int, default=4, help="devices, of all processes together")
@@ -79,11 +87,13 @@ def measure(args):
 def run(case, folder, args):
     """What the example finds."""
     out = folder / "_".join(map(str, case))
-    names = ("depth", "units", "batch_size", "epochs")
-    options = {name.replace("_", "-"): getattr(args, name) for name in names}
-    options |= {name: getattr(case, name) for name in Case._fields[:3]}
-    options |= {"out": out, "data": folder / "digits.npz"}
-    arguments = [f"--{name}={value}" for name, value in options.items()]
+    options = {name: getattr(args, name) for name in ("depth", "units", "epochs")}
+    options |= {"out": out, "data": folder / "digits.npz", **case._asdict()}
+    arguments = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in options.items()
+        if name != "pin" and value is not None
+    ]
     arguments += ["--no-alone", *["--pin"] * case.pin]
     arguments += ["--memory"] * (case.strategy == "depth")
     distributed.main(arguments)

@@ -272,6 +272,12 @@ def test_what_is_said_of_several_processes():
             whole = next(r for r in rows if r["strategy"] == "depth")
             for name in ("megabytes_kept", "megabytes_of_step"):
                 assert row[name] < 1.1 * share * whole[name]
+    one, two = (r["samples_per_second"] for r in rows if r["batch_size"] == 720)
+    assert two > one
+    slow, fast = (r for r in rows if r["strategy"] == "depth" and r["processes"] == 2)
+    assert fast["checkpoint_every"] == 25
+    assert fast["samples_per_second"] > 5 * slow["samples_per_second"]
+    assert fast["megabytes_of_step"] < slow["megabytes_of_step"]
 
 
 def test_the_table_of_retractions():
