@@ -1,8 +1,12 @@
 r"""What Keras does to a weight, under each optimizer, precision and strategy.
 
-    python benchmarks/weight_operations.py \
+    python benchmarks/weight_operations.py --all --ways TensorFlow \
         --out benchmarks/results/weights_tensorflow.json
-    KERAS_BACKEND=jax python benchmarks/weight_operations.py \
+    python benchmarks/weight_operations.py --all --ways XLA \
+        --out benchmarks/results/weights_xla.json
+    python benchmarks/weight_operations.py --all --ways "two replicas" \
+        --out benchmarks/results/weights_mirrored.json
+    KERAS_BACKEND=jax python benchmarks/weight_operations.py --all \
         --out benchmarks/results/weights_jax.json
     python benchmarks/weight_operations.py --from benchmarks/results/weights_*.json \
         --readme README.md
@@ -37,8 +41,9 @@ WAYS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--all", action="store_true", help="each operation under all settings: hours")
-    add("--operations", nargs="+", help="only these")
+    add("--all", action="store_true", help="each operation under all settings")
+    add("--operations", nargs="+", choices=OPERATIONS, default=[*OPERATIONS])
+    add("--ways", nargs="+", choices=WAYS, default=[*WAYS], help="columns of the table")
     add("--go-on", action="store_true", help="keep what held in --out")
     _table.add_arguments(parser)
     _table.present("weight_operations.py", measure, table, parser.parse_args())
@@ -50,7 +55,8 @@ def measure(args):
     done = [{k: v for k, v in row.items() if k not in OUTCOME} for row in rows]
     for name, setting in grid(args.all):
         row = {"operation": name, **setting._asdict()}
-        if row in done or (args.operations and name not in args.operations):
+        is_wanted = name in args.operations and way_of(row) in args.ways
+        if row in done or not is_wanted:
             continue
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
@@ -86,8 +92,7 @@ def table(records):
     cells = collections.defaultdict(list)
     for record in records:
         for row in record["result"]:
-            way = next(w for w in WAYS if is_of(WAYS[w], record, row))
-            cells[label(row), way].append(row)
+            cells[label(row), way_of(row, record["backend"])].append(row)
     lines = []
     names = [f"training, {optimizer}" for optimizer in OPTIMIZERS]
     for name in [*names, *(name for name in OPERATIONS if name != "training")]:
@@ -95,8 +100,10 @@ def table(records):
     return _table.markdown(["", *WAYS], lines)
 
 
-def is_of(way, record, row):
-    return way.items() <= {"backend": record["backend"], **row}.items()
+def way_of(row, backend=None):
+    """Of `WAYS`; the backend is this one if no other is named."""
+    found = {"backend": backend or keras.backend.backend(), **row}.items()
+    return next(name for name, way in WAYS.items() if way.items() <= found)
 
 
 def label(row):
