@@ -260,6 +260,13 @@ def test_what_is_said_of_exported_models():
         assert max(form["largest_difference"] for form in forms) < limit
 
 
+def test_what_is_said_of_operations_on_weights():
+    paths = (ROOT / "benchmarks" / "results").glob("weights_*.json")
+    rows = [row for path in paths for row in json.loads(path.read_text())["result"]]
+    held = sum("number" in row for row in rows)
+    assert f"{held:,} of {len(rows):,} held" in README
+
+
 def test_what_is_said_of_several_processes():
     path = ROOT / "benchmarks" / "results" / "throughput.json"
     rows = json.loads(path.read_text())["result"]

@@ -477,24 +477,26 @@ def run(name, setting, folder):
 
     Returns:
         A dict with the `number`; or with the `error`, and whether a network of Keras'
-        own layers has the same (`in_keras`).
+        own layers has the same (`in_keras`), in this operation or in training.
     """
-    error = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return {"number": float(f"{check(name, setting, folder):.1e}")}
         except FAILURES as caught:
             error = _in_short(caught)
-        token = _only_keras.set(True)
-        try:
-            check(name, setting, folder)
-            same = False
-        except FAILURES as caught:
-            same = _in_short(caught) == error
-        finally:
-            _only_keras.reset(token)
-    return {"error": error, "in_keras": same}
+        of_keras = {_error_in_keras(n, setting, folder) for n in (name, "training")}
+    return {"error": error, "in_keras": error in of_keras}
+
+
+def _error_in_keras(name, setting, folder):
+    token = _only_keras.set(True)
+    try:
+        check(name, setting, folder)
+    except FAILURES as caught:
+        return _in_short(caught)
+    finally:
+        _only_keras.reset(token)
 
 
 def _in_short(error):
