@@ -129,17 +129,15 @@ def test_fold(tmp_path, run):
 def test_throughput(tmp_path, run):
     out, readme = tmp_path / "throughput.json", tmp_path / "README.md"
     readme.write_text("<!-- throughput.py: begin -->\n<!-- throughput.py: end -->\n")
-    small = ["--depth", "50", "--units", "8", "--epochs", "2", "--most", "2"]
-    run("throughput.py", *small, "--strategies", "depth", "--out", out)
-    one, two, segments = result(out)
+    small = ["--depth", "4", "--units", "8", "--epochs", "2", "--most", "2"]
+    run("throughput.py", *small, "--strategies", "mirrored", "--out", out)
+    one, two = result(out)
     assert (one["devices"], two["devices"]) == (1, 2)
-    assert one["of_one"] == segments["of_one"] == 1 and two["of_one"] > 0
-    assert segments["megabytes_of_step"] < one["megabytes_of_step"]
+    assert one["of_one"] == 1 and two["of_one"] > 0
     assert len(two["losses"]) == 2 and two["largest_difference"] < 1e-5
-    assert two["megabytes_kept"] < one["megabytes_kept"]
     run("throughput.py", "--from", out, "--readme", readme)
     lines = readme.read_text().splitlines()
-    assert len(lines) == 7 and lines[4].startswith("| JAX, depth divided | 1 x 2 | ")
+    assert len(lines) == 6 and lines[4].startswith("| TensorFlow, mirrored | 1 x 2 | ")
 
 
 @pytest.mark.skipif(
