@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _calls, _model
+from keras_bsnn import _backend, _calls, _model
 from keras_bsnn.layers import DepthStack, _saturation
-from keras_bsnn.ops import _backend, orthogonal
+from keras_bsnn.ops import orthogonal
 
 FEW = 50  # layers that XLA compiles sooner than JAX runs them one by one
 SAMPLES = 32  # whose isometry gap is taken, at most
@@ -77,7 +77,7 @@ class Meter:
                 self.model(keras.tree.pack_sequence_as(x, flat), training=self.training)
             return flat[0]
 
-        _backend.abstract(function, *keras.tree.flatten(x))
+        _backend.output_specs(function, *keras.tree.flatten(x))
         return sites
 
     def _compiled(self, x, y, sites):
@@ -109,7 +109,7 @@ class Meter:
                 return self._loss(x, y, tensors[: len(probes)])
 
         arguments = [*probes, *(value for _, value in weights)]
-        value, outputs, gradients = _backend.gradients_and_more(loss, arguments)
+        value, outputs, gradients = _backend.value_and_gradients(loss, arguments)
         of_weights = {
             id(v): gradient
             for (v, _), gradient in zip(weights, gradients[len(probes) :], strict=True)
@@ -156,12 +156,13 @@ class Meter:
 
 
 def _through_stack(stack, probes, inputs, training=None, mask=None):
-    return stack.every_output(inputs, probes, training, mask)
+    outputs, _ = stack.observe(inputs, probes=probes, training=training, mask=mask)[1:]
+    return outputs, ops.full((stack.depth,), float("nan"))
 
 
 def _returned(layer, outputs):
     """What the layer returns, from what all of its layers give."""
-    if getattr(layer, "return_sequence", False) and isinstance(layer, DepthStack):
+    if getattr(layer, "return_sequences", False) and isinstance(layer, DepthStack):
         return ops.moveaxis(outputs, 0, 1)
     return outputs[-1]
 
@@ -169,7 +170,7 @@ def _returned(layer, outputs):
 def _shape(layer, y):
     if not isinstance(layer, DepthStack):
         return (1, *y.shape)
-    if layer.return_sequence:
+    if layer.return_sequences:
         return (layer.depth, y.shape[0], *y.shape[2:])
     return (layer.depth, *y.shape)
 

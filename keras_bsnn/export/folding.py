@@ -5,9 +5,9 @@ import itertools
 import keras
 import numpy as np
 
+from keras_bsnn import _backend
 from keras_bsnn._public import public
 from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
-from keras_bsnn.ops import _backend
 
 AFFINE = (
     keras.layers.Dense,
@@ -75,7 +75,7 @@ def _flat(layer):
 
 def is_affine(layer):
     if isinstance(layer, DepthStack):
-        return is_affine(layer.block) and not layer.return_sequence
+        return is_affine(layer.block) and not layer.return_sequences
     if isinstance(layer, keras.Sequential):
         return all(map(is_affine, layer.layers))
     linear = keras.activations.linear

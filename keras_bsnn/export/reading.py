@@ -91,7 +91,7 @@ def _of_sequential(model, largest_depth):
 
 @reads(DepthStack)
 def _of_stack(stack, largest_depth):
-    if stack.return_sequence:
+    if stack.return_sequences:
         return _unchanged(stack, largest_depth)
     if is_affine(stack):
         return [_affine(stack)]

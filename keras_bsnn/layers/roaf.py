@@ -5,10 +5,11 @@ import inspect
 import keras
 from keras import ops
 
-from keras_bsnn import activations
+from keras_bsnn import _backend, activations
 from keras_bsnn._public import public
+from keras_bsnn.depth import _checkpoints, _loop, _options
 from keras_bsnn.layers.roaf_cell import ROAFCell
-from keras_bsnn.ops import _backend, _check, depth_loop
+from keras_bsnn.ops import _check
 
 OF_CELL = [*inspect.signature(ROAFCell).parameters][:-1]  # without **kwargs
 
@@ -90,13 +91,17 @@ class ROAF(keras.layers.RNN):
             return super().inner_loop(sequences, initial_state, mask, training)
         (state,) = keras.tree.flatten(initial_state)
         masks = [] if mask is None else keras.tree.flatten(mask)
-        last, others = self._loop(
+        found = self._through_time(
             _backend.at_least_float32(state),
             self._in_time(sequences),
             [ops.expand_dims(self._in_time(mask), -1) for mask in masks],
             keep=training is not False,
         )
-        each = ops.swapaxes(others[0], 0, 1) if others else ops.expand_dims(last, 1)
+        last = found.carry
+        if self.return_sequences:
+            each = ops.swapaxes(found.outputs[0], 0, 1)
+        else:
+            each = ops.expand_dims(last, 1)
         return last, each, [last]
 
     def _in_time(self, x):
@@ -104,19 +109,15 @@ class ROAF(keras.layers.RNN):
         x = ops.swapaxes(x, 0, 1)
         return ops.flip(x, axis=0) if self.go_backwards else x
 
-    def _loop(self, state, inputs, masks, keep):
-        rule = self.cell.rule(
-            dtypes=[state.dtype] * self.return_sequences, is_masked=bool(masks)
-        )
-        tensors = depth_loop.Tensors(
-            weights=(inputs,),
-            constants=tuple(masks),
-            shared=tuple(map(_backend.read, self.cell.own_weights())),
-            fixed=tuple(map(_backend.read, self.cell.filter_parameters)),
-        )
-        steps = ops.shape(inputs)[0]
+    def _through_time(self, state, inputs, masks, keep):
         _check_checkpoints(self.checkpoint_every, inputs.shape[0])
-        return depth_loop.run(rule, state, tensors, steps, self.checkpoint_every, keep)
+        rule = self.cell.rule()
+        if self.return_sequences:
+            rule = _options.EveryOutput(rule)
+        tensors = _backend.map_tensors(_backend.read, self.cell.tensors())
+        steps = tensors._replace(weights=inputs, constants=masks)
+        loop = _loop.Loop(ops.shape(inputs)[0], keep)
+        return _checkpoints.run(rule, state, steps, loop, self.checkpoint_every)
 
     def get_config(self):
         config = super().get_config()
