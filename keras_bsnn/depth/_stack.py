@@ -99,15 +99,16 @@ class DepthStack(keras.layers.Layer):
         self.return_sequences = bool(return_sequences)
         self.checkpoint_every = checkpoint_every and int(checkpoint_every)
         self.supports_masking = block.supports_masking
-        # Out of the sight of Keras, which would track its weights.
-        self._given_block = lambda: block
-        self._built = None
-        self._call_specs = None
+        self._hidden = _Hidden(block)
 
     @property
     def block(self) -> keras.Layer:
         """The pattern of the layers; its own weights are not those of any layer."""
-        return self._built.template.block if self._built else self._given_block()
+        return self._built.template.block if self._built else self._hidden.block
+
+    @property
+    def _built(self):
+        return self._hidden.built
 
     @property
     def trainable(self) -> bool:
@@ -122,11 +123,11 @@ class DepthStack(keras.layers.Layer):
 
     def __call__(self, inputs, *context, per_layer=None, **kwargs):
         if not self.built:  # `build` is told the shape of the inputs alone
-            self._call_specs = _arguments.specs((inputs, context, per_layer or {}))
+            self._hidden.specs = _arguments.specs((inputs, context, per_layer or {}))
         return super().__call__(inputs, *context, per_layer=per_layer, **kwargs)
 
     def build(self, input_shape):
-        inputs, context, per_layer = self._call_specs or (
+        inputs, context, per_layer = self._hidden.specs or (
             keras.KerasTensor(input_shape, self.compute_dtype),
             (),
             {},
@@ -135,8 +136,8 @@ class DepthStack(keras.layers.Layer):
         inputs = _arguments.specs(inputs, self.compute_dtype)
         slices = _arguments.sliced(per_layer)
         template = Template(self.block, inputs, context, slices)
-        self._call_specs = inputs, context, per_layer
-        self._built = _Built(template, self._add_stacks(template))
+        self._hidden.specs = inputs, context, per_layer
+        self._hidden.built = _Built(template, self._add_stacks(template))
         if not self.trainable:
             template.block.trainable = False
 
@@ -169,10 +170,10 @@ class DepthStack(keras.layers.Layer):
         return stack
 
     def get_build_config(self):
-        return {"call": _arguments.to_config(self._call_specs)}
+        return {"call": _arguments.to_config(self._hidden.specs)}
 
     def build_from_config(self, config):
-        self._call_specs = _arguments.from_config(config["call"])
+        self._hidden.specs = _arguments.from_config(config["call"])
         self.build(None)
 
     def call(
@@ -391,8 +392,25 @@ class _Observed(NamedTuple):
     tap: Callable
 
 
+class _Hidden:
+    """What Keras must not track: it would take the block's weights for the stack's.
+
+    Args:
+        block: the block that the stack is given.
+
+    Attributes:
+        specs: what the stack is called with: inputs, context and tensors per layer.
+        built: a `_Built`, once the stack is built.
+    """
+
+    def __init__(self, block):
+        self.block = block
+        self.specs = None
+        self.built = None
+
+
 class _Built:
-    """What a stack has once it is built, hidden from Keras' tracking.
+    """What a stack has once it is built.
 
     Args:
         template: a `Template`.

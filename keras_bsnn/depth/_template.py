@@ -60,8 +60,8 @@ class Template:
             )
         if not self._returns_what_it_takes(outputs):
             raise ValueError(
-                "`block` must return a tensor of the shape of its input (or a structure "
-                "of such), alone or in a pair with something more. Received: "
+                "`block` must return a tensor of the shape of its input, or a "
+                "structure of such, alone or in a pair with something more. Received: "
                 f"{self.block.name!r}, which maps {_shapes(inputs)} to "
                 f"{_shapes(outputs)}"
             )

@@ -101,7 +101,7 @@ def looped(layers, inputs, context, per_layer):
 
 
 def gradients(call, variables, arguments, jit_compile):
-    """Outputs, and gradients of a sum of squares: of arguments and of variables."""
+    """Outputs, and gradients of mean squares: of arguments and of variables."""
     flat = [ops.convert_to_tensor(x) for x in keras.tree.flatten(arguments)]
     is_float = [_backend.is_float(x) for x in flat]
     floats = [x for x, f in zip(flat, is_float, strict=True) if f]
@@ -116,7 +116,7 @@ def gradients(call, variables, arguments, jit_compile):
             with keras.StatelessScope(zip(variables, values, strict=True)):
                 y = call(*keras.tree.pack_sequence_as(arguments, filled))
             squares = [
-                ops.sum(ops.square(z))
+                ops.mean(ops.square(z))
                 for z in keras.tree.flatten(y)
                 if _backend.is_float(z)
             ]
@@ -157,11 +157,11 @@ def test_it_equals_a_loop_in_python(name, checkpoint_every, jit_compile):
         *(keras.tree.flatten(found[:2]) for found in (ours, theirs)), strict=True
     )
     for a, b in pairs:
-        np.testing.assert_allclose(a, b, atol=1e-4)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     per_weight = len(theirs[2]) // DEPTH
     for i, gradient in enumerate(ours[2]):
         expected = np.stack([np.asarray(g) for g in theirs[2][i::per_weight]])
-        np.testing.assert_allclose(gradient, expected, atol=1e-4)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
 
 
 def model_of(apply, examples):
