@@ -58,6 +58,15 @@ def read(variable):
     return keras.ops.convert_to_tensor(value)
 
 
+def eager():
+    """A context in which variables of TensorFlow can be read, also while it traces."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.init_scope()
+    return contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def scratch(variables):
     """A context for code of a loop that computes by assigning to variables.

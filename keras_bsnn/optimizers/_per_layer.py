@@ -52,17 +52,28 @@ class PerLayer(keras.optimizers.Optimizer):
 
     def __init__(self, optimizer):
         _check(optimizer)
-        settings = keras.optimizers.Optimizer.get_config(optimizer)
-        self._norm = settings["clipnorm"]
-        name = f"{optimizer.name}_per_layer"
-        settings |= {"name": name, "learning_rate": 0.0, "clipnorm": None}
-        super().__init__(**settings)
+        super().__init__(
+            learning_rate=0.0,
+            weight_decay=optimizer.weight_decay,
+            clipvalue=optimizer.clipvalue,
+            global_clipnorm=optimizer.global_clipnorm,
+            use_ema=optimizer.use_ema,
+            ema_momentum=optimizer.ema_momentum,
+            ema_overwrite_frequency=optimizer.ema_overwrite_frequency,
+            loss_scale_factor=optimizer.loss_scale_factor,
+            gradient_accumulation_steps=optimizer.gradient_accumulation_steps,
+            name=f"{optimizer.name}_per_layer",
+        )
         self._optimizer = optimizer
 
     def build(self, var_list):
-        if self.built:
-            return
-        super().build(var_list)
+        if not self.built:
+            # Slots start from values of other variables, also where TensorFlow traces.
+            with _backend.eager():
+                super().build(var_list)
+                self._build_copies(var_list)
+
+    def _build_copies(self, var_list):
         self._alone = _copy(self._optimizer)
         self._alone.build([v for v in var_list if not manifolds.stacked_axes(v)])
         self._stacks = tuple(
@@ -87,8 +98,9 @@ class PerLayer(keras.optimizers.Optimizer):
 
     def update_step(self, gradient, variable, learning_rate):
         stack = self._stacks[self._get_variable_index(variable)]
-        if self._norm:
-            gradient = _clipped(gradient, self._norm, stack.axes if stack else 0)
+        norm = self._optimizer.clipnorm
+        if norm:
+            gradient = _clipped(gradient, norm, stack.axes if stack else 0)
         if stack:
             stack.step(gradient, variable, learning_rate)
         else:
