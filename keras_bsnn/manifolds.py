@@ -22,7 +22,6 @@ __all__ = ["Stiefel", "constrained", "of", "stacked_axes"]
 KIND = "a keras_bsnn.manifolds.Stiefel"
 
 
-@keras.saving.register_keras_serializable(package="keras_bsnn.manifolds")
 @dataclasses.dataclass(frozen=True)
 class Stiefel:
     """Weights that are matrices with orthonormal columns, or rows if these are fewer.
@@ -157,12 +156,9 @@ class Stiefel:
         near = orthogonal.retract(self.matrices(w), lambda x: x)
         return self.from_matrices(orthogonal.newton_schulz(near), w.shape)
 
-    def get_config(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Stiefel":
-        return cls(**config)
+    def to_dict(self) -> dict[str, list[int]]:
+        """The arguments, for the config of an object that has a manifold."""
+        return {"rows": list(self.rows), "columns": list(self.columns)}
 
     def _order(self, shape):
         """The axes of a weight, counted from the front: batch, rows, columns."""
@@ -183,14 +179,16 @@ class Stiefel:
         return (*sizes[:-last], math.prod(rows), math.prod(columns))
 
 
-def get(identifier: Stiefel | None) -> Stiefel:
-    """The manifold of an argument, whose default `None` stands for `Stiefel()`.
+def get(identifier: Stiefel | dict[str, list[int]] | None) -> Stiefel:
+    """The manifold that an argument stands for: itself, its `to_dict()`, or `None`.
 
     Raises:
-        ValueError: the argument is neither.
+        ValueError: the argument is none of these.
     """
     if identifier is None:
         return Stiefel()
+    if isinstance(identifier, dict):
+        return _check.interpreted("manifold", KIND, lambda x: Stiefel(**x), identifier)
     if not isinstance(identifier, Stiefel):
         raise _check.refusal("manifold", KIND, identifier)
     return identifier
