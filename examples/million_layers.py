@@ -21,7 +21,7 @@ from rich.progress import track
 from keras_bsnn import datasets, models
 from keras_bsnn._record import environment
 from keras_bsnn.layers import DepthStack
-from keras_bsnn.ops import _backend
+from keras_bsnn import _backend
 from keras_bsnn.plots import figure
 
 POINTS = 1000  # of the curve of gradients that is kept

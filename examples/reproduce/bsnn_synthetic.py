@@ -30,7 +30,7 @@ from keras_bsnn import plots
 from keras_bsnn._record import environment
 from keras_bsnn.activations import GaussianPoincare, get
 from keras_bsnn.initializers import HaarOrthogonal
-from keras_bsnn.ops import _backend
+from keras_bsnn import _backend
 
 START = time.perf_counter()
 OUT = Path("examples/results/bsnn_synthetic.json")

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_bsnn import manifolds
-from keras_bsnn.ops import _backend
+from keras_bsnn import _backend
 
 # Their steps see one entry at a time, so that a stack is like any other weight.
 ELEMENTWISE = (
