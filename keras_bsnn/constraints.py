@@ -6,9 +6,8 @@ from typing import Any
 
 import keras
 
-from keras_bsnn import manifolds
+from keras_bsnn import _backend, manifolds
 from keras_bsnn._public import public
-from keras_bsnn import _backend
 from keras_bsnn.ops import _check, orthogonal
 
 ITERATIVE = {"newton_schulz": orthogonal.newton_schulz, "cayley": orthogonal.cayley}

@@ -6,9 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _calls, _model, manifolds
+from keras_bsnn import _backend, _calls, _model, manifolds
 from keras_bsnn.layers import DepthStack, _saturation
-from keras_bsnn import _backend
 
 FEW = 50  # layers that XLA compiles sooner than JAX runs them one by one
 SAMPLES = 32  # whose isometry gap is taken, at most

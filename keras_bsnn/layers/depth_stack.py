@@ -10,10 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import manifolds
+from keras_bsnn import _backend, manifolds
 from keras_bsnn._public import public
 from keras_bsnn.layers import _per_layer, _saturation
-from keras_bsnn import _backend
 from keras_bsnn.ops import _check, depth_loop
 
 TEMPLATES = weakref.WeakSet()

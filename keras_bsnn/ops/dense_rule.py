@@ -2,8 +2,7 @@
 
 from keras import ops
 
-from keras_bsnn import _backend
-from keras_bsnn.ops import orthogonal
+from keras_bsnn.ops import _backend, orthogonal
 from keras_bsnn.ops.depth_loop import Rule
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from keras import ops
 
-from keras_bsnn import _backend
+from keras_bsnn.ops import _backend
 
 
 class Rule:

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_bsnn import _backend
+from keras_bsnn.ops import _backend
 from keras_bsnn.ops.depth_loop import Rule
 
 
