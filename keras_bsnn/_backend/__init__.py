@@ -24,6 +24,7 @@ from keras_bsnn._backend._trees import (
 
 assign_whole = implementation.assign_whole
 compiled = implementation.compiled
+eager = implementation.eager
 exact_matmul = implementation.exact_matmul
 float64 = implementation.float64
 is_concrete = implementation.is_concrete
@@ -33,6 +34,7 @@ native_gradients = implementation.native_gradients
 output_specs = implementation.output_specs
 read = implementation.read
 read_whole = implementation.read_whole
+scratch = implementation.scratch
 shards = implementation.shards
 traced_once = implementation.traced_once
 
@@ -48,6 +50,7 @@ __all__ = [
     "assign_whole",
     "at_least_float32",
     "compiled",
+    "eager",
     "exact_matmul",
     "flatten",
     "float64",
@@ -63,6 +66,7 @@ __all__ = [
     "pack_like",
     "read",
     "read_whole",
+    "scratch",
     "shards",
     "traced_once",
     "value_and_gradients",

@@ -23,6 +23,14 @@ def read(variable):
     return keras.ops.convert_to_tensor(variable.value if is_variable else variable)
 
 
+def eager():
+    return contextlib.nullcontext()
+
+
+def scratch(variables):
+    return keras.StatelessScope([(v, read(v)) for v in variables])
+
+
 def shards(variable):
     distribution = keras.distribution.distribution()
     if distribution is None:

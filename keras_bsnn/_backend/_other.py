@@ -27,6 +27,14 @@ def read(variable):
     return keras.ops.convert_to_tensor(variable.value if is_variable else variable)
 
 
+def eager():
+    return contextlib.nullcontext()
+
+
+def scratch(variables):
+    return contextlib.nullcontext()
+
+
 def shards(variable):
     return 1
 

@@ -35,6 +35,20 @@ def read(variable):
     return tf.convert_to_tensor(variable.value if is_variable else variable)
 
 
+def eager():
+    """A context in which variables can be read, also while TensorFlow traces."""
+    return tf.init_scope()
+
+
+def scratch(variables):
+    """A context for code of a loop that computes by assigning to variables.
+
+    On JAX, a traced function must have no effects: the variables have their old values
+    after it. On TensorFlow, they keep what was assigned last.
+    """
+    return contextlib.nullcontext()
+
+
 def shards(variable):
     """Number of devices that the first axis of a variable is divided among."""
     return 1

@@ -117,10 +117,19 @@ class SeedStates:
 
 
 class Constrained:
-    """A constraint of `(depth, ...)` that acts on each layer."""
+    """A constraint of `(depth, ...)` that acts on each layer.
+
+    Args:
+        constraint: the constraint of one layer's weight.
+
+    Attributes:
+        manifold, tolerance: those of the constraint, if it has them.
+    """
 
     def __init__(self, constraint):
         self.constraint = constraint
+        self.manifold = getattr(constraint, "manifold", None)
+        self.tolerance = getattr(constraint, "tolerance", 0.0)
 
     def __call__(self, w):
         if getattr(self.constraint, "batched", False):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend
+from keras_bsnn import _backend, manifolds
 from keras_bsnn._public import public
 from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options, _per_layer
 from keras_bsnn.depth._rule import Layer
@@ -166,7 +166,7 @@ class DepthStack(keras.layers.Layer):
             regularizer=regularizer and _per_layer.Regularized(regularizer),
             aggregation=aggregation,
         )
-        stack.stacked_axes = 1 + getattr(variable, "stacked_axes", 0)
+        stack.stacked_axes = 1 + manifolds.stacked_axes(variable)
         return stack
 
     def get_build_config(self):

@@ -6,9 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend, _calls, _model
+from keras_bsnn import _backend, _calls, _model, manifolds
 from keras_bsnn.layers import DepthStack, _saturation
-from keras_bsnn.ops import orthogonal
 
 FEW = 50  # layers that XLA compiles sooner than JAX runs them one by one
 SAMPLES = 32  # whose isometry gap is taken, at most
@@ -251,6 +250,10 @@ def _orthogonality_error(site, values):
     """Of the kernel of each layer; NaN if it has none that is a matrix."""
     for variable in site.layer.variables:
         value = _by_layer(site, values[id(variable)])
-        if variable.name == "kernel" and len(value.shape) == 3:
-            return orthogonal.orthogonality_error(value)
+        manifold = manifolds.of(variable)
+        if manifold is None and variable.name == "kernel" and len(value.shape) == 3:
+            manifold = manifolds.Stiefel()
+        if manifold is not None:
+            errors = ops.reshape(manifold.error(value), (site.shape[0], -1))
+            return ops.max(errors, axis=1)
     return ops.full((site.shape[0],), float("nan"))
