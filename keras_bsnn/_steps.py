@@ -1,14 +1,21 @@
 """What layers compute, as a few kinds of steps, and the rules that join them.
 
 A network is a list of steps. All numbers are float64, so that joining them rounds once.
+Layers make such lists of themselves in their methods `export_steps()`.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
+from keras_bsnn import _facts
+from keras_bsnn.ops import _backend
+
 DTYPE = "float32"  # of the layers that they become
+LEAKY = {keras.activations.relu: 0.0, keras.activations.leaky_relu: 0.2}  # slopes
 
 
 class Affine(NamedTuple):
@@ -27,33 +34,39 @@ class Scaled(NamedTuple):
 
 
 class Pointwise(NamedTuple):
-    """A function of each entry.
-
-    Attributes:
-        function: of a tensor.
-        is_activation: whether a layer can be saved with it as its activation.
-    """
+    """`function(x)`, an activation of Keras."""
 
     function: Callable
-    is_activation: bool = True
 
 
 class Sum(NamedTuple):
-    """What lists of steps make of the same input, added up."""
+    """The sum of what lists of steps make of the same input."""
 
     branches: tuple
 
 
 class Kept(NamedTuple):
-    """A layer of Keras as it is.
+    """A layer as it is.
 
     Attributes:
-        make: of no arguments; the layer, not built.
-        weights: of it.
+        make: a function without arguments that returns the layer.
+        weights: list of the values of its weights.
     """
 
     make: Callable
     weights: list
+
+
+class Layers(NamedTuple):
+    """Layers, one after the other, each of which is then read as steps of its own.
+
+    Attributes:
+        layers: iterable of built layers. Each is read before the next one is taken.
+        depth: the number of layers of a stack; 0 if they are not a stack.
+    """
+
+    layers: Iterable
+    depth: int = 0
 
 
 def simplified(steps):
@@ -94,7 +107,7 @@ def _affine_scaled(first, second):
 
 
 def _affine_affine(first, second):
-    """Unless that is more work, as behind a bottleneck."""
+    """Unless that is more work, as after a bottleneck."""
     size = len(first.kernel) * len(second.bias)
     if first.activation or size > first.kernel.size + second.kernel.size:
         return None
@@ -103,9 +116,7 @@ def _affine_affine(first, second):
 
 
 def _affine_pointwise(first, second):
-    if first.activation or not second.is_activation:
-        return None
-    return first._replace(activation=second.function)
+    return None if first.activation else first._replace(activation=second.function)
 
 
 RULES = {
@@ -115,3 +126,82 @@ RULES = {
     (Affine, Affine): _affine_affine,
     (Affine, Pointwise): _affine_pointwise,
 }
+
+
+def of_dense(layer) -> list:
+    """The steps of a layer with an affine map and an `activation`."""
+    return [affine(layer, activation=None), *of_activation(layer.activation)]
+
+
+def of_activation(activation) -> list:
+    """The steps of an activation: a function, a layer, or `None`."""
+    if _facts.is_linear(activation):
+        return []
+    if export_steps := _facts.said_by(activation, "export_steps"):
+        return export_steps()
+    if isinstance(activation, keras.layers.Layer):
+        return [Layers([activation])]
+    return [Pointwise(activation)]
+
+
+def of_shaped(function, epsilon) -> list:
+    """The steps of `x + epsilon f(x)`: for a leaky ReLU, one of another slope."""
+    epsilon = rounded(epsilon)
+    slope = LEAKY.get(function)
+    if slope is None:
+        return [Sum(([], [*of_activation(function), scaled(epsilon)]))]
+    above, below = 1 + epsilon, 1 + slope * epsilon
+    leaky = functools.partial(keras.layers.LeakyReLU, below / above, dtype=DTYPE)
+    return [Kept(leaky, []), scaled(above)]
+
+
+def scaled(scale, shift=0.0) -> Scaled:
+    """The step `scale * x + shift` with the numbers that a layer computes with."""
+    return Scaled(rounded(scale), rounded(shift))
+
+
+def rounded(constant) -> np.ndarray:
+    """A constant as layers compute with it, in float32.
+
+    The same rounding in each of many layers adds up.
+    """
+    return np.asarray(constant, DTYPE).astype("float64")
+
+
+def affine(layer, input_shape=None, **config) -> Affine:
+    """The affine map that a built layer is, in float64.
+
+    Its bias is what the layer makes of zero, and a row of its kernel what it adds for a
+    unit vector.
+
+    Args:
+        layer: an affine layer.
+        input_shape: shape that it is built for; `None` if its build config has it.
+        config: arguments of the layer that are to differ, such as `activation=None`.
+    """
+    features = (input_shape or layer.get_build_config()["input_shape"])[-1]
+    with _backend.float64():
+        x = np.concatenate([np.zeros((1, features)), np.eye(features)])
+        y = _in_float64(layer, x.shape, config)(x, training=False)
+        bias, *rows = keras.ops.convert_to_numpy(y)
+    return Affine(rows - bias, bias)
+
+
+def _in_float64(layer, input_shape, changed):
+    """The same layer, with the same weights, but for some arguments."""
+    config = {**_config_in_float64(layer.get_config()), **changed}
+    wide = type(layer).from_config(config)
+    wide.build(input_shape)
+    wide.set_weights(layer.get_weights())
+    return wide
+
+
+def _config_in_float64(config):
+    if isinstance(config, dict):
+        return {
+            key: "float64" if key == "dtype" else _config_in_float64(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, list):
+        return [*map(_config_in_float64, config)]
+    return config

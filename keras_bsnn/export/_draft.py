@@ -10,8 +10,8 @@ from keras_bsnn import _model
 
 
 @contextlib.contextmanager
-def of(path):
-    """A path to write to, which becomes `path` if nothing goes wrong."""
+def complete(path):
+    """Yields a path to write to, which becomes `path` if nothing goes wrong."""
     path = os.path.abspath(path)
     if os.path.lexists(path):
         raise FileExistsError(
@@ -25,7 +25,7 @@ def of(path):
 
 
 def whole(model, preprocessing=None):
-    """A model with what comes before it.
+    """Returns a model together with what comes before it.
 
     Raises:
         ValueError: `model` or `preprocessing` is not a built model, or a weight is not
@@ -46,14 +46,27 @@ def check(name, model):
 
 
 def signature(model, batch_size=None):
-    """Of its call, for Keras; `None` for a subclassed model, where Keras finds it."""
+    """The arguments of a call of a model, a list of structures of `keras.InputSpec`."""
     if is_subclassed(model):
-        return None
+        return [_specs(model, shapes, batch_size) for shapes in _built_for(model)]
     inputs = keras.tree.map_structure(
         lambda x: keras.InputSpec(x.dtype, (batch_size, *x.shape[1:]), name=x.name),
         input_of(model),
     )
     return [inputs]
+
+
+def _built_for(model):
+    """The shapes of each argument that a subclassed model was called with."""
+    config = model.get_build_config()
+    return config.get("shapes_dict", {"inputs": config.get("input_shape")}).values()
+
+
+def _specs(model, shapes, batch_size):
+    return keras.tree.map_shape_structure(
+        lambda shape: keras.InputSpec(model.input_dtype, (batch_size, *shape[1:])),
+        shapes,
+    )
 
 
 def is_subclassed(model):

@@ -4,31 +4,22 @@ import warnings
 
 import keras
 
-from keras_bsnn._public import public
-from keras_bsnn.export.reading import needs_package, steps_of
-from keras_bsnn.export.steps import (
-    DTYPE,
-    Affine,
-    Kept,
-    Pointwise,
-    Scaled,
-    Sum,
-    simplified,
-)
+from keras_bsnn.export._reading import needs_package, plain_config, steps_of
+from keras_bsnn.export._writing import written
 
 
-@public
-def to_keras(model, largest_depth=1000):
-    """An equal model of Keras' own layers, which loads without this package.
+def to_keras(model: keras.Model, largest_depth: int = 1000) -> keras.Model:
+    """Returns an equal model of Keras' own layers, which loads without this package.
 
-    In evaluation. Normalized activations go into the kernels and biases next to them,
-    and so does batch normalization; consecutive affine layers become one; a shaped
-    activation is a sum, or of a ReLU, a leaky one; an additive filter is two dense
-    layers and a sum. All is computed in float64, and rounded once.
+    It is equal in evaluation. Normalized activations go into the kernels and biases
+    next to them, and so does batch normalization; consecutive affine layers become one;
+    a shaped activation is a sum, or for a ReLU, a leaky one; an additive filter is two
+    dense layers and a sum. All is computed in float64, and rounded once. Layers of
+    Keras itself lose the constraints and initializers of this package.
 
     Args:
         model: a built `keras.Sequential`, or a functional model, in which each layer
-            is replaced for itself.
+            is replaced by itself.
         largest_depth: a `DepthStack` of more layers stays as it is, with a warning:
             as single layers it would take long to load, and the model needs this
             package. A stack of affine layers becomes one layer, whatever its depth.
@@ -61,7 +52,7 @@ def to_keras(model, largest_depth=1000):
             f"Received: {model!r}"
         )
     if is_sequential:
-        plain = _written(steps_of(model, largest_depth), model.input_shape[1:])
+        plain = written(steps_of(model, largest_depth), model.input_shape[1:])
     else:
         plain = _replaced(model, largest_depth)
     if needs_package(plain):
@@ -74,66 +65,37 @@ def to_keras(model, largest_depth=1000):
 
 
 def _replaced(model, largest_depth):
-    """A functional model with each layer replaced for itself."""
+    """A functional model in which each layer is replaced by itself."""
+    copies = {}
 
-    def plain(layer):
-        if isinstance(layer, keras.layers.InputLayer) or not needs_package(layer):
-            return layer.from_config(layer.get_config())
-        return _written(steps_of(layer, largest_depth), layer.input.shape[1:])
+    def replacement(layer):
+        config = plain_config(layer)
+        if config is None:
+            shape = keras.tree.flatten(layer.input)[0].shape[1:]
+            return written(steps_of(layer, largest_depth), shape, layer.name)
+        copy = type(layer).from_config(config)
+        copies[id(copy)] = copy, layer
+        return copy
 
-    found = keras.models.clone_model(model, clone_function=plain)
-    for layer, old in zip(found.layers, model.layers, strict=True):
-        if not needs_package(old):
-            layer.set_weights(old.get_weights())
+    def call(layer, inputs, *args, **kwargs):
+        if id(layer) in copies:
+            return layer(inputs, *args, **kwargs)
+        _check_single(layer.name, args, kwargs)
+        return layer(inputs)
+
+    # A clone of the model itself would be compiled as it is.
+    graph = keras.Model(model.input, model.output, name=model.name)
+    found = keras.models.clone_model(
+        graph, clone_function=replacement, call_function=call
+    )
+    for copy, layer in copies.values():
+        copy.set_weights(layer.get_weights())
     return found
 
 
-def _written(steps, shape):
-    inputs = keras.Input(shape)
-    outputs = _applied(simplified(steps), inputs)
-    return keras.Model(inputs, outputs)
-
-
-def _applied(steps, x):
-    for step in steps:
-        x = WRITERS[type(step)](step, x)
-    return x
-
-
-def _dense(step, x):
-    layer = keras.layers.Dense(len(step.bias), step.activation, dtype=DTYPE)
-    y = layer(x)
-    layer.set_weights([step.kernel, step.bias])
-    return y
-
-
-def _rescaling(step, x):
-    scale, shift = (z.tolist() for z in step)
-    return keras.layers.Rescaling(scale, shift, dtype=DTYPE)(x)
-
-
-def _activation(step, x):
-    if not step.is_activation:
-        return step.function(x)
-    return keras.layers.Activation(step.function, dtype=DTYPE)(x)
-
-
-def _sum(step, x):
-    branches = [_applied(branch, x) for branch in step.branches]
-    return keras.layers.add(branches, dtype=DTYPE)
-
-
-def _layer(step, x):
-    layer = step.make()
-    y = layer(x)
-    layer.set_weights(step.weights)
-    return y
-
-
-WRITERS = {
-    Affine: _dense,
-    Scaled: _rescaling,
-    Pointwise: _activation,
-    Sum: _sum,
-    Kept: _layer,
-}
+def _check_single(name, args, kwargs):
+    if any(map(keras.backend.is_keras_tensor, keras.tree.flatten((args, kwargs)))):
+        raise ValueError(
+            f"`model` must call {name!r} with one tensor, as layers of Keras that are "
+            f"equal to it take no other. Received: args={args}, kwargs={kwargs}"
+        )

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _parts
+from keras_bsnn import _facts, _parts, _steps
 from keras_bsnn._public import public
 from keras_bsnn.layers import _per_layer, _saturation
 from keras_bsnn.ops import _backend, _check, depth_loop
@@ -302,6 +302,22 @@ class DepthStack(keras.layers.Layer):
 
     def compute_mask(self, inputs, previous_mask):
         return None if self.return_sequence else previous_mask
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is an affine map in evaluation, as its block is."""
+        return _facts.is_affine(self.block) and not self.return_sequence
+
+    def export_steps(self) -> list | None:
+        """What the layers compute in evaluation, for `keras_bsnn.export`.
+
+        `None` where the output of every layer is returned.
+        """
+        if self.return_sequence:
+            return None
+        if self.is_affine:
+            return [_steps.affine(self)]
+        return [_steps.Layers(self.each_layer(), self.depth)]
 
     def get_config(self):
         return {
