@@ -1,6 +1,7 @@
 """What all exports share: the whole model, and a path that holds all of it or none."""
 
 import contextlib
+import functools
 import os
 import tempfile
 
@@ -46,27 +47,19 @@ def check(name, model):
 
 
 def signature(model, batch_size=None):
-    """The arguments of a call of a model, a list of structures of `keras.InputSpec`."""
+    """The arguments of a call of a model, a list of a structure of `InputSpec`."""
     if is_subclassed(model):
-        return [_specs(model, shapes, batch_size) for shapes in _built_for(model)]
+        shapes = model.get_build_config()["input_shape"]
+        spec = functools.partial(_spec, model.input_dtype, batch_size)
+        return [keras.tree.map_shape_structure(spec, shapes)]
     inputs = keras.tree.map_structure(
-        lambda x: keras.InputSpec(x.dtype, (batch_size, *x.shape[1:]), name=x.name),
-        input_of(model),
+        lambda x: _spec(x.dtype, batch_size, x.shape, x.name), input_of(model)
     )
     return [inputs]
 
 
-def _built_for(model):
-    """The shapes of each argument that a subclassed model was called with."""
-    config = model.get_build_config()
-    return config.get("shapes_dict", {"inputs": config.get("input_shape")}).values()
-
-
-def _specs(model, shapes, batch_size):
-    return keras.tree.map_shape_structure(
-        lambda shape: keras.InputSpec(model.input_dtype, (batch_size, *shape[1:])),
-        shapes,
-    )
+def _spec(dtype, batch_size, shape, name=None):
+    return keras.InputSpec(dtype, (batch_size, *shape[1:]), name=name)
 
 
 def is_subclassed(model):
