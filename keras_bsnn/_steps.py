@@ -11,8 +11,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_bsnn import _facts
-from keras_bsnn.ops import _backend
+from keras_bsnn import _backend, _facts
 
 DTYPE = "float32"  # of the layers that they become
 LEAKY = {keras.activations.relu: 0.0, keras.activations.leaky_relu: 0.2}  # slopes

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _steps, activations
+from keras_bsnn import _backend, _steps, activations
 from keras_bsnn._public import public
 from keras_bsnn.layers.roaf_cell import ROAFCell
-from keras_bsnn.ops import _backend, _check, depth_loop, roaf
+from keras_bsnn.ops import _check, depth_loop, roaf
 
 OF_CELL = [*inspect.signature(ROAFCell).parameters][:-1]  # without **kwargs
 
