@@ -6,6 +6,8 @@ Their constants are computed once, when they are made, and are saved as plain nu
 
 import keras
 
+from keras_bsnn import _steps
+from keras_bsnn._facts import is_pointwise as is_pointwise
 from keras_bsnn._public import public
 from keras_bsnn.ops import _check, gaussian
 
@@ -16,6 +18,8 @@ KIND = (
 
 class _Pointwise(keras.layers.Layer):
     """A weightless layer over a pointwise function; it keeps the dtype of its input."""
+
+    is_pointwise = True
 
     def __init__(self, function, **kwargs):
         super().__init__(autocast=False, **kwargs)
@@ -103,6 +107,10 @@ class GaussianPoincare(_Pointwise):
     def call(self, inputs):
         return self.scale * self._raw(inputs) + self.shift
 
+    def export_steps(self):
+        inner = _steps.of_activation(self.function)
+        return [*inner, _steps.scaled(self.scale, self.shift)]
+
     def get_config(self):
         constants = {
             name: getattr(self, name)
@@ -172,6 +180,10 @@ class DepthShaped(GaussianPoincare):
     def _raw(self, x):
         return x + self.epsilon * self._pointwise(x)
 
+    def export_steps(self):
+        shaped = _steps.of_shaped(self.function, self.epsilon)
+        return [*shaped, _steps.scaled(self.scale, self.shift)]
+
     def get_config(self):
         shape = {name: getattr(self, name) for name in ("depth", "eta", "epsilon")}
         return {**super().get_config(), **shape}
@@ -220,18 +232,11 @@ class Gained(_Pointwise):
     def call(self, inputs):
         return self._pointwise(self.gain * inputs)
 
+    def export_steps(self):
+        return [_steps.scaled(self.gain), *_steps.of_activation(self.function)]
+
     def get_config(self):
         return {**super().get_config(), "gain": self.gain}
-
-
-POINTWISE = {
-    getattr(keras.activations, name)
-    for name in (
-        *("elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh"),
-        *("leaky_relu", "linear", "mish", "relu", "relu6", "selu", "sigmoid", "silu"),
-        *("soft_shrink", "softplus", "softsign", "tanh", "tanh_shrink"),
-    )
-}
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
@@ -240,9 +245,7 @@ def sin(x):
     return keras.ops.sin(x)
 
 
-def is_pointwise(activation):
-    """Whether it is known to act on each entry alone, unlike a softmax."""
-    return isinstance(activation, _Pointwise) or activation in (*POINTWISE, sin)
+sin.is_pointwise = True
 
 
 @public

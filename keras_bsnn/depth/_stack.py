@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend, manifolds
+from keras_bsnn import _backend, _facts, _parts, _steps, manifolds
 from keras_bsnn._public import public
 from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options, _per_layer
 from keras_bsnn.depth._rule import Layer
@@ -324,6 +324,34 @@ class DepthStack(keras.layers.Layer):
         if not self.built:
             raise ValueError(f"The stack {self.name!r} is not built: call it first.")
 
+    def parts(self) -> Iterator[_parts.Part]:
+        """Yields the parts of the block, with the weights of all layers.
+
+        Raises:
+            ValueError: the stack is not built.
+        """
+        self._check_built()
+        stack_of = self._built.stack_of()
+        for part in _parts.parts(self.block):
+            weights = [stack_of[id(weight)] for weight in part.weights]
+            yield part._replace(weights=weights).within(self.name, self.depth)
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is an affine map in evaluation, as its block is."""
+        return _facts.is_affine(self.block) and not self.return_sequences
+
+    def export_steps(self) -> list | None:
+        """What the layers compute in evaluation, for `keras_bsnn.export`.
+
+        `None` where the output of every layer is returned.
+        """
+        if self.return_sequences:
+            return None
+        if self.is_affine:
+            return [_steps.affine(self)]
+        return [_steps.Layers(self.each_layer(), self.depth)]
+
     @classmethod
     def from_layers(cls, layers: Iterable[keras.Layer], **kwargs: Any) -> "DepthStack":
         """Makes a stack with the weights of layers that are equal but for these.
@@ -459,11 +487,15 @@ class _Built:
 
     def _bound(self, block):
         """The block's tensors, with the stack of a variable in its place."""
-        variables = (*self.template.weights, *self.template.constants)
-        stacks = dict(zip(map(id, variables), self.stacks, strict=True))
+        stack_of = self.stack_of()
         return _backend.map_tensors(
-            lambda x: _backend.read(stacks.get(id(x), x)), block.depth_tensors()
+            lambda x: _backend.read(stack_of.get(id(x), x)), block.depth_tensors()
         )
+
+    def stack_of(self):
+        """A dict from the id of a variable of the block to that of the stack."""
+        variables = (*self.template.weights, *self.template.constants)
+        return dict(zip(map(id, variables), self.stacks, strict=True))
 
 
 def _own_rule(block):

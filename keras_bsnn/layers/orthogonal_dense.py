@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_bsnn import _backend, activations, manifolds
+from keras_bsnn import _backend, _facts, _steps, activations, manifolds
 from keras_bsnn._public import public
 from keras_bsnn.depth import Layer, Rule, Step
 from keras_bsnn.layers import _orthogonal_kernel, _parts
@@ -132,6 +132,15 @@ class OrthogonalDense(keras.layers.Layer):
                 f"The kernel of layer {self.name!r} is not orthogonal: its error is "
                 f"{error:.3g}, more than eps={eps:g}."
             )
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is an affine map in evaluation: without an activation."""
+        return _facts.is_linear(self.activation)
+
+    def export_steps(self) -> list:
+        """What the layer computes in evaluation, for `keras_bsnn.export`."""
+        return _steps.of_dense(self)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -1,15 +1,17 @@
 """A recurrent network with random orthogonal filters, a whole sequence at once."""
 
+import functools
 import inspect
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend, activations
+from keras_bsnn import _backend, _steps, activations
 from keras_bsnn._public import public
 from keras_bsnn.depth import _checkpoints, _loop, _options
 from keras_bsnn.layers.roaf_cell import ROAFCell
-from keras_bsnn.ops import _check
+from keras_bsnn.ops import _check, roaf
 
 OF_CELL = [*inspect.signature(ROAFCell).parameters][:-1]  # without **kwargs
 
@@ -118,6 +120,40 @@ class ROAF(keras.layers.RNN):
         steps = tensors._replace(weights=inputs, constants=masks)
         loop = _loop.Loop(ops.shape(inputs)[0], keep)
         return _checkpoints.run(rule, state, steps, loop, self.checkpoint_every)
+
+    def export_steps(self) -> list | None:
+        """What the layer computes in evaluation, for `keras_bsnn.export`.
+
+        With ReLU, a `SimpleRNN` of three times the units does it, because
+        `h = relu(h) - relu(-h)`: its state is `relu(z)` of the pre-activation `z`, and
+        both parts of the filtered state. `None` with another activation.
+        """
+        if self.cell.activation is not keras.activations.relu or self.return_state:
+            return None
+        n = self.units
+        beta = roaf.beta_of(self.alpha, self.cell.beta)
+        state = np.concatenate([beta * np.eye(n), np.eye(n), -np.eye(n)])
+        shared = ("return_sequences", "go_backwards", "stateful")
+        config = {name: getattr(self, name) for name in shared}
+        make = functools.partial(
+            keras.layers.SimpleRNN, 3 * n, "relu", dtype=_steps.DTYPE, **config
+        )
+        kept = _steps.Kept(make, self._weights_with_parts(state))
+        return [kept, _steps.Affine(state, np.zeros(n))]
+
+    def _weights_with_parts(self, state):
+        """The weights of that layer; `state` maps its state to `h`."""
+        cell, n = self.cell, self.units
+        kernel = ops.convert_to_numpy(cell.kernel)
+        recurrent = ops.convert_to_numpy(cell.recurrent_kernel)
+        bias = ops.convert_to_numpy(cell.bias) if cell.use_bias else np.zeros(n)
+        filtered = ops.convert_to_numpy(cell.filtered(np.eye(n, dtype="float32")))
+        filtered = cell.alpha * filtered
+        return [
+            np.pad(kernel, ((0, 0), (0, 2 * n))),
+            state @ np.concatenate([recurrent, filtered, -filtered], axis=1),
+            np.pad(bias, (0, 2 * n)),
+        ]
 
     def get_config(self):
         config = super().get_config()

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_bsnn import activations
+from keras_bsnn import _steps, activations
 from keras_bsnn._public import public
 from keras_bsnn.depth import Layer
 from keras_bsnn.layers import _filters, _parts
@@ -126,6 +126,15 @@ class ROAFDense(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def export_steps(self) -> list:
+        """What the layer computes in evaluation, for `keras_bsnn.export`."""
+        alpha = float(_steps.rounded(self.alpha))
+        filtered = _steps.affine(self, alpha=alpha, beta=0.0)
+        inner = _steps.affine(self, alpha=0.0, beta=1.0, activation=None)
+        beta = _steps.scaled(roaf.beta_of(self.alpha, self.beta))
+        added = [inner, *_steps.of_activation(self.activation), beta]
+        return [_steps.Sum(([filtered], added))]
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
