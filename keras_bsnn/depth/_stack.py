@@ -1,24 +1,23 @@
 """A stack of equal layers as one layer: depth is an axis of its weights."""
 
-import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend, _facts, _parts, _steps, manifolds
+from keras_bsnn import _backend
 from keras_bsnn._public import public
-from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options, _per_layer
+from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options
+from keras_bsnn.depth._layers import StackedLayers
 from keras_bsnn.depth._rule import Layer
-from keras_bsnn.depth._template import BlockRule, Template, clone, ordered
+from keras_bsnn.depth._template import BlockRule
 from keras_bsnn.ops import _check
 
 
 @public
-class DepthStack(keras.layers.Layer):
+class DepthStack(StackedLayers):
     """`depth` layers like `block`, one after the other, each with its own weights.
 
     A weight of the block of shape `shape` is here one weight of `(depth, *shape)`, and
@@ -94,87 +93,15 @@ class DepthStack(keras.layers.Layer):
         _arguments.check_depth(depth, checkpoint_every)
         _check.boolean("return_sequences", return_sequences)
         kwargs.setdefault("dtype", block.dtype_policy)
-        super().__init__(autocast=False, **kwargs)
-        self.depth = int(depth)
+        super().__init__(block, depth, autocast=False, **kwargs)
         self.return_sequences = bool(return_sequences)
         self.checkpoint_every = checkpoint_every and int(checkpoint_every)
         self.supports_masking = block.supports_masking
-        self._hidden = _Hidden(block)
-
-    @property
-    def block(self) -> keras.Layer:
-        """The pattern of the layers; its own weights are not those of any layer."""
-        return self._built.template.block if self._built else self._hidden.block
-
-    @property
-    def _built(self):
-        return self._hidden.built
-
-    @property
-    def trainable(self) -> bool:
-        """Whether the layers are trained; if not, they keep their statistics, too."""
-        return super().trainable
-
-    @trainable.setter
-    def trainable(self, value: bool):
-        keras.layers.Layer.trainable.fset(self, value)
-        if self._built:
-            self.block.trainable = value
 
     def __call__(self, inputs, *context, per_layer=None, **kwargs):
         if not self.built:  # `build` is told the shape of the inputs alone
             self._hidden.specs = _arguments.specs((inputs, context, per_layer or {}))
         return super().__call__(inputs, *context, per_layer=per_layer, **kwargs)
-
-    def build(self, input_shape):
-        inputs, context, per_layer = self._hidden.specs or (
-            keras.KerasTensor(input_shape, self.compute_dtype),
-            (),
-            {},
-        )
-        _arguments.check_per_layer(per_layer, self.depth)
-        inputs = _arguments.specs(inputs, self.compute_dtype)
-        slices = _arguments.sliced(per_layer)
-        template = Template(self.block, inputs, context, slices)
-        self._hidden.specs = inputs, context, per_layer
-        self._hidden.built = _Built(template, self._add_stacks(template))
-        if not self.trainable:
-            template.block.trainable = False
-
-    def _add_stacks(self, template):
-        variables = (*template.weights, *template.constants)
-        pairs = zip(variables, template.initializers, strict=True)
-        return [
-            self._add_stack(template.name_of(variable), variable, initializer)
-            for variable, initializer in pairs
-        ]
-
-    def _add_stack(self, name, variable, initializer):
-        constraint, regularizer = variable.constraint, variable.regularizer
-        is_float = keras.backend.is_float_dtype(variable.dtype)
-        aggregation = "mean" if is_float else "only_first_replica"
-        if variable.trainable or variable.aggregation != "none":
-            aggregation = variable.aggregation
-        stack = self.add_weight(
-            name=name,
-            shape=(self.depth, *variable.shape),
-            initializer=_per_layer.Initialized(initializer),
-            dtype=variable.dtype,
-            trainable=variable.trainable,
-            autocast=False,  # the block casts what it uses
-            constraint=constraint and _per_layer.Constrained(constraint),
-            regularizer=regularizer and _per_layer.Regularized(regularizer),
-            aggregation=aggregation,
-        )
-        stack.stacked_axes = 1 + manifolds.stacked_axes(variable)
-        return stack
-
-    def get_build_config(self):
-        return {"call": _arguments.to_config(self._hidden.specs)}
-
-    def build_from_config(self, config):
-        self._hidden.specs = _arguments.from_config(config["call"])
-        self.build(None)
 
     def call(
         self,
@@ -220,9 +147,9 @@ class DepthStack(keras.layers.Layer):
             `(depth, batch, ...)`; and what `tap` returned, with a leading axis of
             `depth`.
         """
-        masks = mask, None
-        options = _Observed(probes, block, tap or tuple)
-        found = self._run(inputs, context, per_layer or {}, masks, training, options)
+        observed = _Observed(probes, block, tap or tuple)
+        arguments = inputs, context, per_layer or {}, (mask, None), training
+        found = self._run(*arguments, observed)
         outputs, others = found.outputs
         taps, updates = found.updates
         inner = found._replace(outputs=others, updates=updates)
@@ -239,9 +166,8 @@ class DepthStack(keras.layers.Layer):
         rule, layers = built.rule_and_layers(training, observed and observed.block)
         if isinstance(rule, BlockRule):
             context, per_layer = _arguments.tensors((context, per_layer))
-            layers = Layer(
-                (layers.weights, per_layer), layers.constants, context, masks
-            )
+            weights = layers.weights, per_layer
+            layers = Layer(weights, layers.constants, context, masks)
         rule, layers = self._with_options(rule, layers, observed)
         keep = training is not False or observed is not None
         loop = _loop.Loop(self.depth, keep, math.gcd(built.shards(), self.depth))
@@ -278,100 +204,6 @@ class DepthStack(keras.layers.Layer):
         for i, value in (found.updates or {}).items():
             self._built.constants[i].assign(value)
         return (result, extras) if _backend.flatten(extras) else result
-
-    def layer_at(self, index: int) -> keras.Layer:
-        """Returns a standalone copy of one layer, with its weights.
-
-        Args:
-            index: integer, the position of the layer; -1 is the last.
-
-        Raises:
-            ValueError: the stack is not built.
-            IndexError: there is no such layer.
-        """
-        self._check_built()
-        if not -self.depth <= index < self.depth:
-            raise IndexError(
-                f"`index` must be in [{-self.depth}, {self.depth}). "
-                f"Received: index={index}"
-            )
-        layer = self._built.template.new(f"{self.block.name}_{index % self.depth}")
-        for variable, stack in zip(ordered(layer), self._built.stacks, strict=True):
-            variable.assign(_backend.read(stack)[index])
-        return layer
-
-    def each_layer(self) -> Iterator[keras.Layer]:
-        """Yields the layers in turn: one standalone layer, with the weights of each.
-
-        What changes these weights changes the stack, once the last layer was seen.
-
-        Raises:
-            ValueError: the stack is not built.
-        """
-        self._check_built()
-        layer = self._built.traveller
-        stacks = [np.array(ops.convert_to_numpy(s)) for s in self._built.stacks]
-        for i in range(self.depth):
-            for variable, stack in zip(ordered(layer), stacks, strict=True):
-                variable.assign(stack[i])
-            yield layer
-            for variable, stack in zip(ordered(layer), stacks, strict=True):
-                stack[i] = ops.convert_to_numpy(variable)
-        for variable, stack in zip(self._built.stacks, stacks, strict=True):
-            variable.assign(stack)
-
-    def _check_built(self):
-        if not self.built:
-            raise ValueError(f"The stack {self.name!r} is not built: call it first.")
-
-    def parts(self) -> Iterator[_parts.Part]:
-        """Yields the parts of the block, with the weights of all layers.
-
-        Raises:
-            ValueError: the stack is not built.
-        """
-        self._check_built()
-        stack_of = self._built.stack_of()
-        for part in _parts.parts(self.block):
-            weights = [stack_of[id(weight)] for weight in part.weights]
-            yield part._replace(weights=weights).within(self.name, self.depth)
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether it is an affine map in evaluation, as its block is."""
-        return _facts.is_affine(self.block) and not self.return_sequences
-
-    def export_steps(self) -> list | None:
-        """What the layers compute in evaluation, for `keras_bsnn.export`.
-
-        `None` where the output of every layer is returned.
-        """
-        if self.return_sequences:
-            return None
-        if self.is_affine:
-            return [_steps.affine(self)]
-        return [_steps.Layers(self.each_layer(), self.depth)]
-
-    @classmethod
-    def from_layers(cls, layers: Iterable[keras.Layer], **kwargs: Any) -> "DepthStack":
-        """Makes a stack with the weights of layers that are equal but for these.
-
-        Args:
-            layers: built layers of one class and configuration.
-            **kwargs: further arguments of the stack.
-
-        Raises:
-            ValueError: the layers are none, not built, or not equal.
-        """
-        layers = list(layers)
-        _arguments.check_layers(layers, ordered)
-        first = layers[0]
-        stack = cls(clone(first, first.name), len(layers), **kwargs)
-        stack.build(first.get_build_config()["input_shape"])
-        values = zip(*map(ordered, layers), strict=True)
-        for variable, of_layers in zip(stack._built.stacks, values, strict=True):
-            variable.assign(np.stack([ops.convert_to_numpy(v) for v in of_layers]))
-        return stack
 
     def compute_output_shape(self, input_shape):
         if self.return_sequences:
@@ -418,94 +250,3 @@ class _Observed(NamedTuple):
     probes: Any
     block: keras.Layer | None
     tap: Callable
-
-
-class _Hidden:
-    """What Keras must not track: it would take the block's weights for the stack's.
-
-    Args:
-        block: the block that the stack is given.
-
-    Attributes:
-        specs: what the stack is called with: inputs, context and tensors per layer.
-        built: a `_Built`, once the stack is built.
-    """
-
-    def __init__(self, block):
-        self.block = block
-        self.specs = None
-        self.built = None
-
-
-class _Built:
-    """What a stack has once it is built.
-
-    Args:
-        template: a `Template`.
-        stacks: the variables of the stack, in the order of the template's.
-
-    Attributes:
-        constants: those of `stacks` that stand for the template's constants.
-        traced: loops that were traced, to be called outside of a graph.
-    """
-
-    def __init__(self, template, stacks):
-        self.template = template
-        self.stacks = stacks
-        self.weights = stacks[: len(template.weights)]
-        self.constants = stacks[len(template.weights) :]
-        self.traced = {}
-
-    @functools.cached_property
-    def traveller(self):
-        """The one layer that takes the weights of each in turn."""
-        return self.template.new(f"{self.template.block.name}_each")
-
-    def shards(self):
-        """Among how many devices a `keras.distribution` divides the layers."""
-        return max(map(_backend.shards, self.stacks))
-
-    def rule_and_layers(self, training, block=None):
-        """The rule of a layer, and the tensors of all of them.
-
-        It is the block's own rule where it has one for what its `call` does.
-        """
-        block = block or self.template.block
-        rule = _own_rule(block)
-        if rule is not None:
-            return self._with_regularizer(rule, block), self._bound(block)
-        weights, constants = (
-            [_backend.read(v) for v in group]
-            for group in (self.weights, self.constants)
-        )
-        return BlockRule(self.template, training, block), Layer(weights, constants)
-
-    def _with_regularizer(self, rule, block):
-        if block.activity_regularizer is None:
-            return rule
-        return _options.Regularized(rule, block.activity_regularizer)
-
-    def _bound(self, block):
-        """The block's tensors, with the stack of a variable in its place."""
-        stack_of = self.stack_of()
-        return _backend.map_tensors(
-            lambda x: _backend.read(stack_of.get(id(x), x)), block.depth_tensors()
-        )
-
-    def stack_of(self):
-        """A dict from the id of a variable of the block to that of the stack."""
-        variables = (*self.template.weights, *self.template.constants)
-        return dict(zip(map(id, variables), self.stacks, strict=True))
-
-
-def _own_rule(block):
-    """The rule that a block offers; of a subclass with another `call`, its own."""
-    if not hasattr(block, "depth_rule"):
-        return None
-    owners = [_owner(block, name) for name in ("depth_rule", "call")]
-    return block.depth_rule() if issubclass(*owners) else None
-
-
-def _owner(layer, name):
-    """The class that defines an attribute of a layer."""
-    return next(c for c in type(layer).__mro__ if name in vars(c))

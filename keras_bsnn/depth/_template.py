@@ -192,7 +192,7 @@ def _masked(tensors, masks):
 
 def _new(block):
     """A block that is not built: itself, or a clone of a model."""
-    if not block.built:
+    if not (block.built and block.variables):
         return block
     if not isinstance(block, keras.Model):
         raise ValueError(

@@ -407,7 +407,11 @@ def test_mixed_precision_keeps_float32_gradients(jit_compile):
 @pytest.mark.parametrize("depth", [2, 65])
 @pytest.mark.parametrize("name", ["orthogonal dense", "tangent gradient", "own layer"])
 def test_a_gradient_penalty(name, depth, jit_compile):
-    """The gradient of the norm of a gradient, which differentiates twice."""
+    """The gradient of the norm of a gradient, which differentiates twice.
+
+    Of gradients that are projected, the tangent parts are compared: the normal ones
+    depend on how a backend differentiates, and the retraction undoes them.
+    """
     stack = DepthStack(BLOCKS[name](), depth)
     x = sample(name, 2)[0].astype("float32")
     stack(x)
@@ -418,6 +422,12 @@ def test_a_gradient_penalty(name, depth, jit_compile):
     count = len(stack.trainable_variables)
     for i, gradient in enumerate(ours):
         expected = np.stack([np.asarray(g) for g in theirs[i::count]])
+        if name == "tangent gradient" and expected.ndim == 3:
+            kernel = _backend.read(stack.trainable_variables[i])
+            gradient, expected = (
+                np.asarray(orthogonal.project_tangent(kernel, ops.convert_to_tensor(g)))
+                for g in (gradient, expected)
+            )
         scale = max(1.0, np.abs(expected).max())
         np.testing.assert_allclose(gradient / scale, expected / scale, atol=1e-4)
 

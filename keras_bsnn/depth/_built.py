@@ -1,0 +1,99 @@
+"""What a stack has besides its weights, out of the sight of Keras."""
+
+import functools
+
+from keras_bsnn import _backend
+from keras_bsnn.depth import _options
+from keras_bsnn.depth._rule import Layer
+from keras_bsnn.depth._template import BlockRule
+
+
+class Hidden:
+    """What Keras must not track: it would take the block's weights for the stack's.
+
+    Args:
+        block: the block that the stack is given.
+
+    Attributes:
+        specs: what the stack is called with: inputs, context and tensors per layer.
+        built: a `Built`, once the stack is built.
+    """
+
+    def __init__(self, block):
+        self.block = block
+        self.specs = None
+        self.built = None
+
+
+class Built:
+    """What a stack has once it is built.
+
+    Args:
+        template: a `Template`.
+        stacks: the variables of the stack, in the order of the template's.
+
+    Attributes:
+        constants: those of `stacks` that stand for the template's constants.
+        traced: loops that were traced, to be called outside of a graph.
+    """
+
+    def __init__(self, template, stacks):
+        self.template = template
+        self.stacks = stacks
+        self.weights = stacks[: len(template.weights)]
+        self.constants = stacks[len(template.weights) :]
+        self.traced = {}
+
+    @functools.cached_property
+    def traveller(self):
+        """The one layer that takes the weights of each in turn."""
+        return self.template.new(f"{self.template.block.name}_each")
+
+    def shards(self):
+        """Among how many devices a `keras.distribution` divides the layers."""
+        return max(map(_backend.shards, self.stacks))
+
+    def rule_and_layers(self, training, block=None):
+        """The rule of a layer, and the tensors of all of them.
+
+        It is the block's own rule where it has one for what its `call` does.
+        """
+        block = block or self.template.block
+        rule = _own_rule(block)
+        if rule is not None:
+            return self._with_regularizer(rule, block), self._bound(block)
+        weights, constants = (
+            [_backend.read(v) for v in group]
+            for group in (self.weights, self.constants)
+        )
+        return BlockRule(self.template, training, block), Layer(weights, constants)
+
+    def _with_regularizer(self, rule, block):
+        if block.activity_regularizer is None:
+            return rule
+        return _options.Regularized(rule, block.activity_regularizer)
+
+    def _bound(self, block):
+        """The block's tensors, with the stack of a variable in its place."""
+        stack_of = self.stack_of()
+        return _backend.map_tensors(
+            lambda x: _backend.read(stack_of.get(id(x), x)), block.depth_tensors()
+        )
+
+    def stack_of(self):
+        """A dict from the id of a variable of the block to that of the stack."""
+        variables = (*self.template.weights, *self.template.constants)
+        return dict(zip(map(id, variables), self.stacks, strict=True))
+
+
+def _own_rule(block):
+    """The rule that a block offers; of a subclass with another `call`, its own."""
+    if not hasattr(block, "depth_rule"):
+        return None
+    owners = [_owner(block, name) for name in ("depth_rule", "call")]
+    return block.depth_rule() if issubclass(*owners) else None
+
+
+def _owner(layer, name):
+    """The class that defines an attribute of a layer."""
+    return next(c for c in type(layer).__mro__ if name in vars(c))

@@ -1,0 +1,192 @@
+"""The layers of a stack: their weights, along an axis of depth, and copies of them."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_bsnn import _backend, _facts, _parts, _steps, manifolds
+from keras_bsnn.depth import _arguments, _per_layer
+from keras_bsnn.depth._built import Built, Hidden
+from keras_bsnn.depth._template import Template, clone, ordered
+
+
+class StackedLayers(keras.layers.Layer):
+    """`depth` layers like `block`, whose weights are one weight each.
+
+    It is the part of `DepthStack` that does not compute.
+
+    Args:
+        block, depth, **kwargs: as for `DepthStack`.
+    """
+
+    def __init__(self, block: keras.Layer, depth: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.depth = int(depth)
+        self._hidden = Hidden(block)
+
+    @property
+    def block(self) -> keras.Layer:
+        """The pattern of the layers; its own weights are not those of any layer."""
+        return self._built.template.block if self._built else self._hidden.block
+
+    @property
+    def _built(self):
+        return self._hidden.built
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the layers are trained; if not, they keep their statistics, too."""
+        return super().trainable
+
+    @trainable.setter
+    def trainable(self, value: bool):
+        keras.layers.Layer.trainable.fset(self, value)
+        if self._built:
+            self.block.trainable = value
+
+    def build(self, input_shape):
+        inputs, context, per_layer = self._hidden.specs or (
+            keras.KerasTensor(input_shape, self.compute_dtype),
+            (),
+            {},
+        )
+        _arguments.check_per_layer(per_layer, self.depth)
+        inputs = _arguments.specs(inputs, self.compute_dtype)
+        slices = _arguments.sliced(per_layer)
+        template = Template(self.block, inputs, context, slices)
+        self._hidden.specs = inputs, context, per_layer
+        self._hidden.built = Built(template, self._add_stacks(template))
+        if not self.trainable:
+            template.block.trainable = False
+
+    def _add_stacks(self, template):
+        variables = (*template.weights, *template.constants)
+        pairs = zip(variables, template.initializers, strict=True)
+        return [
+            self._add_stack(template.name_of(variable), variable, initializer)
+            for variable, initializer in pairs
+        ]
+
+    def _add_stack(self, name, variable, initializer):
+        constraint, regularizer = variable.constraint, variable.regularizer
+        is_float = keras.backend.is_float_dtype(variable.dtype)
+        aggregation = "mean" if is_float else "only_first_replica"
+        if variable.trainable or variable.aggregation != "none":
+            aggregation = variable.aggregation
+        stack = self.add_weight(
+            name=name,
+            shape=(self.depth, *variable.shape),
+            initializer=_per_layer.Initialized(initializer),
+            dtype=variable.dtype,
+            trainable=variable.trainable,
+            autocast=False,  # the block casts what it uses
+            constraint=constraint and _per_layer.Constrained(constraint),
+            regularizer=regularizer and _per_layer.Regularized(regularizer),
+            aggregation=aggregation,
+        )
+        stack.stacked_axes = 1 + manifolds.stacked_axes(variable)
+        return stack
+
+    def get_build_config(self):
+        return {"call": _arguments.to_config(self._hidden.specs)}
+
+    def build_from_config(self, config):
+        self._hidden.specs = _arguments.from_config(config["call"])
+        self.build(None)
+
+    def layer_at(self, index: int) -> keras.Layer:
+        """Returns a standalone copy of one layer, with its weights.
+
+        Args:
+            index: integer, the position of the layer; -1 is the last.
+
+        Raises:
+            ValueError: the stack is not built.
+            IndexError: there is no such layer.
+        """
+        self._check_built()
+        if not -self.depth <= index < self.depth:
+            raise IndexError(
+                f"`index` must be in [{-self.depth}, {self.depth}). "
+                f"Received: index={index}"
+            )
+        layer = self._built.template.new(f"{self.block.name}_{index % self.depth}")
+        for variable, stack in zip(ordered(layer), self._built.stacks, strict=True):
+            variable.assign(_backend.read(stack)[index])
+        return layer
+
+    def each_layer(self) -> Iterator[keras.Layer]:
+        """Yields the layers in turn: one standalone layer, with the weights of each.
+
+        What changes these weights changes the stack, once the last layer was seen.
+
+        Raises:
+            ValueError: the stack is not built.
+        """
+        self._check_built()
+        layer = self._built.traveller
+        stacks = [np.array(ops.convert_to_numpy(s)) for s in self._built.stacks]
+        for i in range(self.depth):
+            for variable, stack in zip(ordered(layer), stacks, strict=True):
+                variable.assign(stack[i])
+            yield layer
+            for variable, stack in zip(ordered(layer), stacks, strict=True):
+                stack[i] = ops.convert_to_numpy(variable)
+        for variable, stack in zip(self._built.stacks, stacks, strict=True):
+            variable.assign(stack)
+
+    def _check_built(self):
+        if not self.built:
+            raise ValueError(f"The stack {self.name!r} is not built: call it first.")
+
+    def parts(self) -> Iterator[_parts.Part]:
+        """Yields the parts of the block, with the weights of all layers.
+
+        Raises:
+            ValueError: the stack is not built.
+        """
+        self._check_built()
+        stack_of = self._built.stack_of()
+        for part in _parts.parts(self.block):
+            weights = [stack_of[id(weight)] for weight in part.weights]
+            yield part._replace(weights=weights).within(self.name, self.depth)
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is an affine map in evaluation, as its block is."""
+        return _facts.is_affine(self.block) and not self.return_sequences
+
+    def export_steps(self) -> list | None:
+        """What the layers compute in evaluation, for `keras_bsnn.export`.
+
+        `None` where the output of every layer is returned.
+        """
+        if self.return_sequences:
+            return None
+        if self.is_affine:
+            return [_steps.affine(self)]
+        return [_steps.Layers(self.each_layer(), self.depth)]
+
+    @classmethod
+    def from_layers(cls, layers: Iterable[keras.Layer], **kwargs: Any) -> Self:
+        """Makes a stack with the weights of layers that are equal but for these.
+
+        Args:
+            layers: built layers of one class and configuration.
+            **kwargs: further arguments of the stack.
+
+        Raises:
+            ValueError: the layers are none, not built, or not equal.
+        """
+        layers = list(layers)
+        _arguments.check_layers(layers, ordered)
+        first = layers[0]
+        stack = cls(clone(first, first.name), len(layers), **kwargs)
+        stack.build(first.get_build_config()["input_shape"])
+        values = zip(*map(ordered, layers), strict=True)
+        for variable, of_layers in zip(stack._built.stacks, values, strict=True):
+            variable.assign(np.stack([ops.convert_to_numpy(v) for v in of_layers]))
+        return stack
