@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_bsnn import _parts
 from keras_bsnn._public import public
 from keras_bsnn.layers import _per_layer, _saturation
 from keras_bsnn.ops import _backend, _check, depth_loop
@@ -251,6 +252,22 @@ class DepthStack(keras.layers.Layer):
                 stack[i] = ops.convert_to_numpy(variable)
         for variable, stack in zip(self._template.stacks, stacks, strict=True):
             variable.assign(stack)
+
+    def parts(self):
+        """Yields the parts of the block, with the weights of all layers.
+
+        Raises:
+            ValueError: the stack is not built.
+        """
+        self._check_built()
+        template = self._template
+        pairs = zip(
+            (*template.weights, *template.constants), template.stacks, strict=True
+        )
+        stacks = {id(variable): stack for variable, stack in pairs}
+        for part in _parts.parts(self.block):
+            weights = [stacks[id(weight)] for weight in part.weights]
+            yield part._replace(weights=weights).within(self.name, self.depth)
 
     def _check_built(self):
         if not self.built:
