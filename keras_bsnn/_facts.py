@@ -1,7 +1,7 @@
 """What is affine, pointwise or normalizing: Keras' own layers and functions in tables.
 
-A layer of this package, or of anyone else, says it of itself: by the attributes
-`is_affine`, `is_pointwise`, `is_normalizing`.
+A layer or a function of this package, or of anyone else, says it of itself, by the
+attributes `is_affine`, `is_pointwise` and `is_normalizing`.
 """
 
 import keras
@@ -13,9 +13,6 @@ IDENTITIES = (  # in evaluation
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
     keras.layers.Identity,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
 )
 AFFINE = (
     *IDENTITIES,
@@ -26,14 +23,14 @@ AFFINE = (
 )
 NORMALIZING = (keras.layers.BatchNormalization,)
 POINTWISE_LAYERS = (keras.layers.ELU, keras.layers.LeakyReLU, keras.layers.ReLU)
-POINTWISE = [
+POINTWISE = tuple(
     getattr(keras.activations, name)
     for name in (
         *("elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh"),
         *("leaky_relu", "linear", "mish", "relu", "relu6", "selu", "sigmoid", "silu"),
         *("soft_shrink", "softplus", "softsign", "tanh", "tanh_shrink"),
     )
-]
+)
 
 
 def said_by(layer, name):

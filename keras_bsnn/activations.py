@@ -6,6 +6,7 @@ Their constants are computed once, when they are made, and are saved as plain nu
 
 import keras
 
+from keras_bsnn._facts import is_pointwise as is_pointwise
 from keras_bsnn._public import public
 from keras_bsnn.ops import _check, gaussian
 
@@ -16,6 +17,8 @@ KIND = (
 
 class _Pointwise(keras.layers.Layer):
     """A weightless layer over a pointwise function; it keeps the dtype of its input."""
+
+    is_pointwise = True
 
     def __init__(self, function, **kwargs):
         super().__init__(autocast=False, **kwargs)
@@ -224,25 +227,13 @@ class Gained(_Pointwise):
         return {**super().get_config(), "gain": self.gain}
 
 
-POINTWISE = {
-    getattr(keras.activations, name)
-    for name in (
-        *("elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh"),
-        *("leaky_relu", "linear", "mish", "relu", "relu6", "selu", "sigmoid", "silu"),
-        *("soft_shrink", "softplus", "softsign", "tanh", "tanh_shrink"),
-    )
-}
-
-
 @keras.saving.register_keras_serializable(package="keras_bsnn")
 def sin(x):
     """The sine, of which Keras has no activation."""
     return keras.ops.sin(x)
 
 
-def is_pointwise(activation):
-    """Whether it is known to act on each entry alone, unlike a softmax."""
-    return isinstance(activation, _Pointwise) or activation in (*POINTWISE, sin)
+sin.is_pointwise = True
 
 
 @public
