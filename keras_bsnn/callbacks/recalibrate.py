@@ -1,4 +1,7 @@
-"""Statistics of batch normalization that are those of the weights."""
+"""Statistics of batch normalization that belong to the weights as they are."""
+
+from collections.abc import Iterable
+from pathlib import Path
 
 import keras
 
@@ -8,16 +11,18 @@ from keras_bsnn.recalibration import Recalibration
 
 @public
 class RecalibrateBatchNorm(keras.callbacks.Callback):
-    """Before each evaluation and when training ends, recalibrates the statistics.
+    """Recalibrates batch normalization before each evaluation and after training.
 
-    So the metrics of `validation_data` are those of the statistics that the trained
-    model will have.
+    The metrics of `validation_data` are then those of the statistics that the trained
+    model will have. See `keras_bsnn.recalibration.recalibrate`.
 
     Args:
-        dataset: as of `keras_bsnn.recalibration.recalibrate`; 10,000 training samples
-            are plenty for 100 units.
-        folder: as there.
-        validation: whether to recalibrate before each validation, too.
+        dataset: an array of inputs, or batches, as `recalibrate` takes them; 10,000
+            training samples are plenty for 100 units.
+        folder: path of an existing folder for outputs of layers that do not fit into
+            memory. Defaults to `None`: they are kept in memory.
+        validation: bool, whether to recalibrate before each validation, too. Defaults
+            to `True`.
 
     Source: this package.
 
@@ -31,7 +36,12 @@ class RecalibrateBatchNorm(keras.callbacks.Callback):
     >>> history = model.fit(x, y, batch_size=32, callbacks=[callback], verbose=0)
     """
 
-    def __init__(self, dataset, folder=None, validation=True):
+    def __init__(
+        self,
+        dataset: Iterable,
+        folder: str | Path | None = None,
+        validation: bool = True,
+    ):
         super().__init__()
         self.dataset, self.validation = dataset, validation
         self.recalibrate = Recalibration(folder)

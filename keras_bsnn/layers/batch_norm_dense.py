@@ -63,6 +63,8 @@ class BatchNormDense(keras.layers.Layer):
     True
     """
 
+    is_normalizing = True
+
     def __init__(
         self,
         units,

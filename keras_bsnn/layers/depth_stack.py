@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_bsnn import _parts
 from keras_bsnn._public import public
-from keras_bsnn.layers import _per_layer, _saturation
+from keras_bsnn.layers import _per_layer
 from keras_bsnn.ops import _backend, _check, depth_loop
 
 TEMPLATES = weakref.WeakSet()
@@ -117,26 +117,30 @@ class DepthStack(keras.layers.Layer):
         x, others = self._run(inputs, masks, training)
         return self._with_effects(self._template.effects[training], x, others)
 
-    def _run(self, inputs, masks, training, probes=()):
+    def _run(self, inputs, masks, training, probes=(), block=None, tap=None):
         """The loop over depth, traced once if it is called outside of a graph."""
 
         def run(x, *tensors):
             tensors = iter(tensors)
             masks_, probes_ = ([next(tensors) for _ in x] for x in (masks, probes))
-            return self._loop(x, masks_, training, probes_, list(tensors))
+            observed = probes_, block, tap
+            return self._loop(x, masks_, training, list(tensors), *observed)
 
         x = ops.cast(inputs, self.compute_dtype)
         if _backend.is_concrete(x):
-            key = (training, len(masks), len(probes))
+            # The block itself, which the key keeps alive, since an id can come again.
+            key = (training, len(masks), len(probes), block)
             run = self._template.traced.setdefault(key, _backend.traced_once(run))
         return run(x, *masks, *probes, *map(_backend.read, self._template.stacks))
 
-    def _loop(self, x, masks, training, probes, stacks):
+    def _loop(self, x, masks, training, stacks, probes, block, tap):
         weights, constants = self._template.split(stacks)
-        function = self._template.function(training, masks)
+        function = self._template.function(training, masks, block)
         effects = self._template.find_effects(function, x, training)
         return depth_loop.run(
-            self._probed_rule(function) if probes else self._rule(function, effects),
+            self._probed_rule(function, tap)
+            if probes
+            else self._rule(function, effects),
             x,
             depth_loop.Tensors(
                 (*probes, *weights), tuple(constants), shards=self._shards()
@@ -171,18 +175,16 @@ class DepthStack(keras.layers.Layer):
         found = max(map(_backend.shards, self._template.stacks))
         return math.gcd(found, self.depth)
 
-    def _probed_rule(self, function):
-        """Adds the first weight to the output, and gives what `every_output` does."""
+    def _probed_rule(self, function, tap):
+        """Adds the first weight to the output, and gives what `observe` does."""
 
         def layer(carry, weights, constants):
             probe, *weights = weights
-            (y, *_), share = _saturation.observed_call(
-                self.block, function, carry, weights, constants
-            )
+            y, *_ = function(carry, weights, constants)
             y = y + probe
-            return y, (y, share)
+            return y, (y, *keras.tree.flatten(tap() if tap else ()))
 
-        dtypes = [self.compute_dtype, "float32"]
+        dtypes = [self.compute_dtype] + ["float32"] * (tap is not None)
         return depth_loop.Rule(layer, dtypes, differentiable=1)
 
     def _with_effects(self, effects, x, others):
@@ -196,21 +198,16 @@ class DepthStack(keras.layers.Layer):
             constants[i].assign(value)
         return ops.cast(x, self.compute_dtype)
 
-    def every_output(self, inputs, probes, training=False, mask=None):
-        """The output of each layer, for diagnostics.
-
-        Args:
-            inputs, training, mask: as of the layer.
-            probes: tensor of shape `(depth, batch, ...)`, added to these outputs: the
-                gradient with respect to it is that of the outputs.
-
-        Returns:
-            Tensor of shape `(depth, batch, ...)`, and the share of units in each layer
-            whose activation has a slope of nearly zero, `(depth,)`.
-        """
+    def observe(
+        self, inputs, *, probes, training=None, mask=None, block=None, tap=None
+    ):
+        """The result of a call, the output of each layer and what was tapped."""
         masks = [] if mask is None else [mask]
         probes = [ops.cast(probes, self.compute_dtype)]
-        return self._run(inputs, masks, training, probes)[1]
+        y, (outputs, *taps) = self._run(inputs, masks, training, probes, block, tap)
+        if self.return_sequence:
+            y = ops.moveaxis(outputs, 0, 1)
+        return y, outputs, taps[0] if taps else None
 
     def layer_at(self, index):
         """A standalone copy of one layer, with its weights.
@@ -401,9 +398,10 @@ class _Template:
         # In a layer that is frozen, what the rule takes for weights are constants.
         return rule if rule and rule.constants == len(self.constants) else None
 
-    def function(self, training, masks):
+    def function(self, training, masks, block=None):
         """The block as a function of its input and of the values of its variables."""
         takes_training = "training" in inspect.signature(self.block.call).parameters
+        block = block or self.block
         kwargs = {"training": training} if takes_training else {}
         variables = [*self.weights, *self.constants]
         masked = _Masked(dtype=self.block.compute_dtype, name="masked")
@@ -412,7 +410,7 @@ class _Template:
             values = zip(variables, (*weights, *constants), strict=True)
             x = masked(x, mask=masks[0]) if masks else x
             with keras.StatelessScope(values, collect_losses=True) as scope:
-                y = self.block(x, **kwargs)
+                y = block(x, **kwargs)
             _check_owned(scope, variables)
             updates = [scope.get_current_value(v) for v in self.constants]
             return y, scope.losses, updates

@@ -244,6 +244,15 @@ def vjp(function, *arguments):
     )
 
 
+def dense(gradient):
+    """A gradient as one tensor: that of an embedding is sparse on TensorFlow."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(gradient)  # adds up what an index has repeatedly
+    return gradient
+
+
 def abstract(function, *specifications):
     """Traces `function` with tensors that have a shape and a dtype but no values."""
     if keras.backend.backend() == "tensorflow":

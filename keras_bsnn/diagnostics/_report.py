@@ -11,7 +11,7 @@ from keras_bsnn import _model, plots
 from keras_bsnn._public import public
 from keras_bsnn.diagnostics import _page, _verdict
 from keras_bsnn.diagnostics._meter import Meter
-from keras_bsnn.layers import DepthStack
+from keras_bsnn.diagnostics._sites import is_stack
 from keras_bsnn.ops import isometry
 
 
@@ -221,13 +221,13 @@ class SignalMeter:
 
 def _names(site):
     name = site.layer.name
-    if isinstance(site.layer, DepthStack):
+    if is_stack(site.layer):
         return [f"{name}/{i}" for i in range(site.layer.depth)]
     return [name]
 
 
 def _kind(layer):
-    return type(layer.block if isinstance(layer, DepthStack) else layer).__name__
+    return type(layer.block if is_stack(layer) else layer).__name__
 
 
 def _numbered(names):
