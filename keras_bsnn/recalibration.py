@@ -11,12 +11,11 @@ import numpy as np
 from keras_bsnn import _batches
 from keras_bsnn._facts import is_normalizing
 from keras_bsnn._parts import parts
-from keras_bsnn._public import public
 from keras_bsnn.diagnostics._instrument import instrumented, nested
 from keras_bsnn.ops import _backend
 
+__all__ = ["recalibrate"]
 
-@public
 def recalibrate(
     model: keras.layers.Layer, dataset: Iterable, folder: str | Path | None = None
 ) -> None:

@@ -123,5 +123,5 @@ def test_bad_arguments():
     for bad in (0, 2.5, "epoch"):
         with pytest.raises(ValueError, match="`every` must be None or an integer"):
             SignalMonitor(X, Y, every=bad)
-    with pytest.raises(ValueError, match="as many samples"):
+    with pytest.raises(ValueError, match="same number of samples"):
         fitted(model(), SignalMonitor(X, Y[:3]))

@@ -6,7 +6,8 @@ from keras_bsnn.diagnostics._jacobian import (
     check_jacobian,
     jacobian_bounds,
 )
-from keras_bsnn.diagnostics._report import SignalMeter, SignalReport, signal_report
+from keras_bsnn.diagnostics._meter import SignalMeter, signal_report
+from keras_bsnn.diagnostics._report import SignalReport
 
 __all__ = [
     "JacobianCheck",

@@ -6,11 +6,9 @@ import keras
 import numpy as np
 
 from keras_bsnn._parts import parts
-from keras_bsnn._public import public
 from keras_bsnn.layers import BatchNormDense
 
 
-@public
 def check_batch(model: keras.Sequential, x) -> int | None:
     """Warns of a batch on which batch normalization makes gradients explode.
 

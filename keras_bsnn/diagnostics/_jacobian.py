@@ -6,7 +6,6 @@ import keras
 import numpy as np
 
 from keras_bsnn._parts import parts
-from keras_bsnn._public import public
 from keras_bsnn.layers import ROAFDense
 from keras_bsnn.ops import isometry, roaf
 
@@ -19,6 +18,12 @@ class JacobianCheck(NamedTuple):
         smallest: the smallest singular value over all samples.
         largest: the largest singular value over all samples.
         high: the upper bound.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> keras_bsnn.diagnostics.JacobianCheck(0.9, 0.95, 1.0, 1.1).holds
+    True
     """
 
     low: float
@@ -33,7 +38,6 @@ class JacobianCheck(NamedTuple):
         return self.low - slack <= self.smallest and self.largest <= self.high + slack
 
 
-@public
 def jacobian_bounds(
     layer: keras.layers.Layer, lipschitz: float = 1.0
 ) -> tuple[float, float]:
@@ -73,7 +77,6 @@ def jacobian_bounds(
     return roaf.jacobian_bounds(alpha, lipschitz, norms, len(norms), beta)
 
 
-@public
 def check_jacobian(
     layer: keras.layers.Layer, x, lipschitz: float = 1.0
 ) -> JacobianCheck:

@@ -5,6 +5,7 @@ is that of the output.
 """
 
 import contextvars
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -32,64 +33,71 @@ class Site(NamedTuple):
     shape: tuple
     dtype: str
 
+    @property
+    def kind(self) -> str:
+        """The name of the class of the layer, or of each layer of the stack."""
+        layer = self.layer.block if is_stack(self.layer) else self.layer
+        return type(layer).__name__
+
+    def names(self) -> list[str]:
+        """Returns the name of the layer, or that of each layer of the stack."""
+        name = self.layer.name
+        if is_stack(self.layer):
+            return [f"{name}/{i}" for i in range(self.shape[0])]
+        return [name]
+
 
 class Observed:
-    """A model on the variables of another, whose layers are observed.
+    """A copy of a model on the same variables, whose layers are observed.
 
     Args:
         model: a built model. Neither it nor its layers are changed.
     """
 
     def __init__(self, model: keras.Model):
-        self._twin = instrumented(model, set(_model.leaves(model)), _observed)
+        self._copy = instrumented(model, set(_model.leaves(model)), _observed)
 
-    def __call__(self, x, training, probes=None):
-        """Calls the model.
+    def sites(self, x, training: bool) -> list[Site]:
+        """Returns the sites, in the order in which the model calls its layers."""
+        record = _Record()
+        self._called(record, x, training)
+        return record.sites
 
-        Args:
-            x: inputs of the model.
-            training: as in the call of a model.
-            probes: list of a tensor for each site; `None` for zeros.
+    def outputs(self, x, training: bool, probes: list):
+        """Calls the model with a probe at each of its sites.
 
         Returns:
-            The outputs of the model, the list of `Site`s, and for each the pair of its
-            outputs, `(depth, batch, ...)`, and its shares of saturated units,
-            `(depth,)`.
+            The outputs of the model, and for each site the pair of its outputs,
+            `(depth, batch, ...)`, and its shares of saturated units, `(depth,)`.
         """
-        record = _Record(probes)
+        record = _Record(iter(probes))
+        return self._called(record, x, training), record.outputs
+
+    def _called(self, record, x, training):
         token = _observing.set(record)
         try:
-            y = self._twin(x, training=training)
+            return self._copy(x, training=training)
         finally:
             _observing.reset(token)
-        return y, record.sites, record.outputs
 
 
 class _Record:
-    """What is observed in one call of a model."""
+    """What is observed in one call of a model: without probes, only the sites."""
 
-    def __init__(self, probes):
-        self.probes = None if probes is None else iter(probes)
+    def __init__(self, probes=None):
+        self.probes = probes
         self.sites, self.outputs = [], []
-
-    def probe(self, layer, shape, dtype):
-        self.sites.append(
-            Site(layer, tuple(shape), keras.backend.standardize_dtype(dtype))
-        )
-        return ops.zeros(shape, dtype) if self.probes is None else next(self.probes)
 
 
 def _observed(layer, copy):
-    """Returns the call of a copy: for `instrumented`, whose arguments these are."""
+    """Returns what to call in place of `copy.call`, for `instrumented`."""
     plain = copy.call
-    make = _stack_observer if is_stack(layer) else _layer_observer
-    observe = make(layer, copy)
+    observe = (_observed_stack if is_stack(layer) else _observed_layer)(layer, copy)
 
     def call(*args, **kwargs):
         record = _observing.get()
-        if record is None:
-            return plain(*args, **kwargs)
-        return observe(record, *args, **kwargs)
+        function = plain if record is None else functools.partial(observe, record)
+        return function(*args, **kwargs)
 
     return call
 
@@ -99,41 +107,49 @@ def is_stack(layer: keras.layers.Layer) -> bool:
     return hasattr(layer, "observe")
 
 
-def _layer_observer(layer, copy) -> Callable:
-    saturation = Saturation()
-    call = saturation.from_here(saturation.watch(layer, copy))
+def _observed_layer(layer, copy) -> Callable:
+    plain, saturation = copy.call, Saturation()
+    watched = saturation.from_here(saturation.watch(layer, copy))
 
     def observe(record, *args, **kwargs):
-        y = call(*args, **kwargs)
+        y = (watched if record.probes else plain)(*args, **kwargs)
         if not _is_measurable(y):
             return y
-        y = y + record.probe(layer, (1, *y.shape), y.dtype)[0]
+        if not record.probes:
+            record.sites.append(Site(layer, (1, *y.shape), _dtype(y)))
+            return y
+        y = y + next(record.probes)[0]
         record.outputs.append((y[None], saturation.share()[None]))
         return y
 
     return observe
 
 
-def _stack_observer(stack, copy) -> Callable:
-    """A stack says what each of its layers gives, from the loop that trains."""
-    saturation = Saturation()
+def _observed_stack(stack, copy) -> Callable:
+    """The stack tells what each of its layers returns, in the loop that trains."""
+    plain, saturation = copy.call, Saturation()
     leaves = set(_model.leaves(stack.block))
     block = instrumented(stack.block, leaves, saturation.watch)
     vars(block)["call"] = saturation.from_here(block.call)
-    plain = copy.call
 
     def observe(record, inputs, *context, **kwargs):
-        if not _is_measurable(inputs):
+        if not (record.probes and _is_measurable(inputs)):
+            if _is_measurable(inputs):
+                shape = (stack.depth, *inputs.shape)
+                record.sites.append(Site(stack, shape, stack.compute_dtype))
             return plain(inputs, *context, **kwargs)
-        shape = (stack.depth, *inputs.shape)
-        probes = record.probe(stack, shape, stack.compute_dtype)
-        result, outputs, shares = copy.observe(
+        probes = next(record.probes)
+        result, *observed = copy.observe(
             inputs, *context, probes=probes, block=block, tap=saturation.share, **kwargs
         )
-        record.outputs.append((outputs, shares))
+        record.outputs.append(tuple(observed))
         return result
 
     return observe
+
+
+def _dtype(x):
+    return keras.backend.standardize_dtype(x.dtype)
 
 
 def _is_measurable(y):
@@ -141,5 +157,5 @@ def _is_measurable(y):
     return (
         ops.is_tensor(y)
         and len(y.shape) > 1
-        and keras.backend.is_float_dtype(keras.backend.standardize_dtype(y.dtype))
+        and keras.backend.is_float_dtype(_dtype(y))
     )

@@ -291,7 +291,7 @@ def test_what_cannot_be_measured():
             diagnostics.signal_report(bad, X, Y)
     with pytest.raises(ValueError, match=r"shapes \[\(6,\)\].*Received: \[\(5,\)\]"):
         diagnostics.signal_report(model, X[:, :5], Y)
-    with pytest.raises(ValueError, match=r"as many samples. Received: \[11, 12\]"):
+    with pytest.raises(ValueError, match=r"same number .* Received: \[11, 12\]"):
         diagnostics.signal_report(model, X[:11], Y)
     with pytest.raises(ValueError, match=r"`jit_compile` must be True.*'always'"):
         diagnostics.signal_report(model, X, Y, jit_compile="always")

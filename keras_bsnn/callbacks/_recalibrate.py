@@ -5,11 +5,9 @@ from pathlib import Path
 
 import keras
 
-from keras_bsnn._public import public
 from keras_bsnn.recalibration import Recalibration
 
 
-@public
 class RecalibrateBatchNorm(keras.callbacks.Callback):
     """Recalibrates batch normalization before each evaluation and after training.
 
