@@ -36,9 +36,13 @@ def of_weights(site, values, gradients):
     count = sum(math.prod(v.shape) for v in site.layer.trainable_variables)
     norms = [norm(ops.reshape(gradients[id(v)], (depth, -1))) for v in trained]
     errors = [
-        ops.max(ops.reshape(error, (depth, -1)), axis=-1)
-        for part in parts(site.layer)
-        for error in _orthogonality_errors(part, values)
+        ops.max(
+            ops.reshape(
+                orthogonal.orthogonality_error(values[id(kernel)]), (depth, -1)
+            ),
+            axis=-1,
+        )
+        for kernel in _kernels(site.layer)
     ]
     nothing = ops.full((depth,), float("nan"))
     return {
@@ -48,19 +52,19 @@ def of_weights(site, values, gradients):
     }
 
 
-def _orthogonality_errors(part, values):
-    """Yields the errors of the constrained kernels of a `Part`, or of its first kernel.
+def _kernels(layer):
+    """Returns the kernels that are kept orthogonal, or else the first one.
 
-    A kernel is a weight that is a matrix in each layer.
+    A kernel is a weight that is a matrix in each layer of a stack.
     """
     kernels = [
         weight
+        for part in parts(layer)
         for weight in part.weights
         if len(weight.shape) - len(part.stacked) == 2
         and keras.backend.is_float_dtype(weight.dtype)
     ]
-    for kernel in [*filter(constraints.is_orthogonal, kernels)] or kernels[:1]:
-        yield orthogonal.orthogonality_error(values[id(kernel)])
+    return [*filter(constraints.is_orthogonal, kernels)] or kernels[:1]
 
 
 def norm(x, keep=1):
