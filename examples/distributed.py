@@ -35,11 +35,9 @@ from _processes import free_address, run_together
 from rich.console import Console
 from rich.table import Table
 
-from keras_bsnn import datasets, models
+from keras_bsnn import datasets, manifolds, models
 from keras_bsnn._record import environment
 from keras_bsnn.callbacks import BackupAndRestore, Retract
-from keras_bsnn.constraints import orthogonal_kernels
-from keras_bsnn.ops import orthogonal
 from keras_bsnn.optimizers import StiefelMuon
 
 BACKENDS = {"data": "jax", "depth": "jax", "mirrored": "tensorflow"}
@@ -347,7 +345,8 @@ class Speed(keras.callbacks.Callback):
 
 
 def measured(model, data, args):
-    errors = map(orthogonal.orthogonality_error, orthogonal_kernels(model))
+    kernels = manifolds.constrained(model.trainable_variables)
+    errors = (manifold.error(kernel) for kernel, manifold in kernels)
     errors = [float(keras.ops.max(error)) for error in errors]
     images, devices = len(data["test_x"]), args.processes * args.devices
     own = share(np.arange(images), images - images % devices, args)

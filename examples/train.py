@@ -22,12 +22,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keras_bsnn import datasets, diagnostics, export, models, plots
+from keras_bsnn import datasets, diagnostics, export, manifolds, models, plots
 from keras_bsnn._record import environment
 from keras_bsnn.callbacks import BackupAndRestore, RecalibrateBatchNorm, Retract
-from keras_bsnn.constraints import orthogonal_kernels
 from keras_bsnn.layers import DepthStack
-from keras_bsnn.ops import orthogonal
 from keras_bsnn.optimizers import StiefelMuon
 
 
@@ -298,7 +296,8 @@ def accuracy(model, data):
 
 def orthogonality_error(model):
     """Of the constrained kernels; `None` if there are none."""
-    errors = map(orthogonal.orthogonality_error, orthogonal_kernels(model))
+    kernels = manifolds.constrained(model.trainable_variables)
+    errors = (manifold.error(kernel) for kernel, manifold in kernels)
     return max((float(keras.ops.max(error)) for error in errors), default=None)
 
 

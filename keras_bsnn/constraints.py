@@ -1,9 +1,12 @@
 """Constraints that keep kernels orthogonal."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
+from keras_bsnn import manifolds
 from keras_bsnn._public import public
 from keras_bsnn.ops import _backend, _check, orthogonal
 
@@ -13,37 +16,12 @@ KIND = f"one of {sorted(RETRACTIONS)} or a callable"
 
 
 @functools.cache
-def _retraction(retraction, steps, tolerance):
+def _retraction(manifold, retraction, steps, tolerance):
     """The guarded retraction, one function for all layers that use the same."""
     function = RETRACTIONS.get(retraction, retraction)
     if retraction in ITERATIVE:
         function = functools.partial(function, steps=steps)
-    if tolerance == 0:
-        return _backend.traced_once(lambda w: orthogonal.retract(w, function))
-
-    def where_needed(w):
-        batch = keras.ops.reshape(w, (-1, *w.shape[-2:]))
-        batch = orthogonal.retract_where_needed(batch, function, tolerance)
-        return keras.ops.reshape(batch, w.shape)
-
-    return _backend.traced_once(where_needed)
-
-
-def orthogonal_kernels(model):
-    """The variables of a model, or layer, that `Orthogonal` acts on."""
-    return filter(is_orthogonal, model.trainable_variables)
-
-
-def is_orthogonal(variable):
-    """Whether `Orthogonal` acts on a variable, of a layer or of a stack."""
-    return orthogonal_constraint(variable) is not None
-
-
-def orthogonal_constraint(variable):
-    """The `Orthogonal` that acts on a variable, of a layer or of a stack, or `None`."""
-    constraint = variable.constraint
-    of_layer = getattr(constraint, "constraint", constraint)
-    return of_layer if isinstance(of_layer, Orthogonal) else None
+    return _backend.traced_once(lambda w: manifold.retract(w, function, tolerance))
 
 
 @public
@@ -65,9 +43,13 @@ class Orthogonal(keras.constraints.Constraint):
             where the updates are small, or tangent to the orthogonal matrices
             (`OrthogonalDense(tangent_gradient=True)`).
             `keras_bsnn.callbacks.Retract` removes what remains.
+        manifold: a `keras_bsnn.manifolds.Stiefel`, which says what axes of the kernel
+            are rows and columns. Defaults to `Stiefel()`: the last two.
 
     Call it with a kernel of shape `(..., m, n)`; leading axes are a batch. Under every
-    dtype policy it computes in float32 or wider, and returns the kernel's dtype.
+    dtype policy it computes in float32 or wider, and returns the kernel's dtype. The
+    result is the nearest orthogonal matrix, however far it is, but for `"qr"`, which
+    keeps the directions of the first columns, and a callable, which does what it does.
 
     Raises:
         ValueError: an argument is not of the kind above, or the kernel has an entry
@@ -89,7 +71,13 @@ class Orthogonal(keras.constraints.Constraint):
 
     batched = True  # leading axes are a batch, DepthStack asks for it
 
-    def __init__(self, retraction="newton_schulz", steps=2, tolerance=0.0):
+    def __init__(
+        self,
+        retraction: str | Callable[[Any], Any] = "newton_schulz",
+        steps: int = 2,
+        tolerance: float = 0.0,
+        manifold: manifolds.Stiefel | None = None,
+    ):
         if not callable(retraction) and retraction not in [*RETRACTIONS]:
             raise _check.refusal("retraction", KIND, retraction)
         orthogonal.check_steps(steps)
@@ -99,7 +87,8 @@ class Orthogonal(keras.constraints.Constraint):
         self.retraction = retraction
         self.steps = steps
         self.tolerance = tolerance
-        self._retract = _retraction(retraction, steps, tolerance)
+        self.manifold = manifolds.get(manifold)
+        self._retract = _retraction(self.manifold, retraction, steps, tolerance)
 
     def __call__(self, w):
         w = _backend.read(w)
@@ -112,14 +101,16 @@ class Orthogonal(keras.constraints.Constraint):
         return self._retract(w)
 
     def get_config(self):
-        retraction = keras.saving.serialize_keras_object(self.retraction)
+        serialize = keras.saving.serialize_keras_object
         return {
-            "retraction": retraction,
+            "retraction": serialize(self.retraction),
             "steps": self.steps,
             "tolerance": self.tolerance,
+            "manifold": serialize(self.manifold),
         }
 
     @classmethod
     def from_config(cls, config):
         deserialize = keras.saving.deserialize_keras_object
+        config = _check.deserialized(config, "manifold", manifolds.KIND, deserialize)
         return cls(**_check.deserialized(config, "retraction", KIND, deserialize))

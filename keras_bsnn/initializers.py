@@ -1,14 +1,11 @@
 """Initializers of orthogonal kernels."""
 
-import random
-
 import keras
 import numpy as np
 
+from keras_bsnn import manifolds
 from keras_bsnn._public import public
-from keras_bsnn.ops import _check, orthogonal
-
-LARGEST_PIECE = 2**23  # entries
+from keras_bsnn.ops import _check
 
 
 @public
@@ -24,10 +21,12 @@ class HaarOrthogonal(keras.initializers.Initializer):
             an integer, every call returns the same values, as with the initializers of
             Keras. With `None`, every call draws anew, so that layers never share
             weights, and `keras.utils.set_random_seed` makes the draws reproducible.
+        manifold: a `keras_bsnn.manifolds.Stiefel`, which says what axes of the shape
+            are rows and columns. Defaults to `Stiefel()`: the last two.
 
     Raises:
-        ValueError: `gain` or `seed` is not of the kind above, or the shape has fewer
-            than two axes.
+        ValueError: an argument is not of the kind above, or the shape has fewer axes
+            than the manifold.
 
     Source: Mezzadri, Notices of the AMS 54 (2007) 592: QR of a Gaussian matrix, with
     the signs of the diagonal of R.
@@ -42,37 +41,34 @@ class HaarOrthogonal(keras.initializers.Initializer):
 
     batched = True  # leading axes are a batch, DepthStack asks for it
 
-    def __init__(self, gain=1.0, seed=None):
+    def __init__(
+        self,
+        gain: float = 1.0,
+        seed: int | keras.random.SeedGenerator | None = None,
+        manifold: manifolds.Stiefel | None = None,
+    ):
         _check.number("gain", gain)
         if not isinstance(seed, keras.random.SeedGenerator):
             _check.seed("seed", seed)
         self.gain = gain
         self.seed = seed
+        self.manifold = manifolds.get(manifold)
 
     def __call__(self, shape, dtype=None):
-        if len(shape) < 2:
-            raise ValueError(
-                f"`shape` must have at least two axes. Received: shape={tuple(shape)}"
-            )
-        *batch, rows, columns = shape
-        tall = (*batch, max(rows, columns), min(rows, columns))
-        dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
-        # As Keras does: drawn by Python, which JAX allows also while it traces.
-        seed = random.randrange(2**31) if self.seed is None else self.seed
-        at_least_float32 = keras.backend.result_type(dtype, "float32")
-        normal = keras.random.normal(tall, dtype=at_least_float32, seed=seed)
-        q = _in_pieces(orthogonal.qr, normal)
-        q = keras.ops.swapaxes(q, -1, -2) if rows < columns else q
-        q = q if self.gain == 1 else self.gain * q
-        return keras.ops.cast(q, dtype)
+        return self.manifold.sample(shape, self.gain, self.seed, dtype)
 
     def get_config(self):
-        seed = keras.saving.serialize_keras_object(self.seed)
-        return {"gain": self.gain, "seed": seed}
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "gain": self.gain,
+            "seed": serialize(self.seed),
+            "manifold": serialize(self.manifold),
+        }
 
     @classmethod
     def from_config(cls, config):
         deserialize = keras.saving.deserialize_keras_object
+        config = _check.deserialized(config, "manifold", manifolds.KIND, deserialize)
         return cls(**_check.deserialized(config, "seed", "a seed", deserialize))
 
 
@@ -114,12 +110,3 @@ class DepthDecay(keras.initializers.Initializer):
 
     def get_config(self):
         return {"exponent": self.exponent, "scale": self.scale}
-
-
-def _in_pieces(function, x):
-    """`function` of parts of a large batch, whose temporaries then stay small."""
-    if len(x.shape) == 2 or np.prod(x.shape) <= LARGEST_PIECE:
-        return function(x)
-    size = max(1, int(LARGEST_PIECE / np.prod(x.shape[1:])))
-    pieces = [function(x[i : i + size]) for i in range(0, x.shape[0], size)]
-    return keras.ops.concatenate(pieces)

@@ -119,5 +119,5 @@ def test_bad_arguments(arguments, message):
 
 
 def test_a_vector_has_no_orthogonal_matrix():
-    with pytest.raises(ValueError, match=r"two axes.*\(5,\)"):
+    with pytest.raises(ValueError, match=r"2 axes.*\(5,\)"):
         HaarOrthogonal()((5,))

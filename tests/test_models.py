@@ -2,12 +2,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bsnn import diagnostics, models
+from keras_bsnn import diagnostics, manifolds, models
 from keras_bsnn.activations import DepthShaped, GaussianPoincare
 from keras_bsnn.callbacks import Retract
-from keras_bsnn.constraints import orthogonal_kernels
 from keras_bsnn.layers import DepthStack, OrthogonalDense
-from keras_bsnn.ops import gaussian, orthogonal
+from keras_bsnn.ops import gaussian
 from keras_bsnn.optimizers import StiefelMuon
 
 
@@ -112,9 +111,9 @@ class Worst(keras.callbacks.Callback):
     error = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        for kernel in orthogonal_kernels(self.model):
-            errors = orthogonal.orthogonality_error(kernel)
-            self.error = max(self.error, float(keras.ops.max(errors)))
+        kernels = manifolds.constrained(self.model.trainable_variables)
+        for kernel, manifold in kernels:
+            self.error = max(self.error, float(keras.ops.max(manifold.error(kernel))))
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -271,5 +270,5 @@ def test_batchnorm_mlp_trains_saves_and_reloads(activation, tmp_path):
     np.testing.assert_array_equal(
         model.predict(x, verbose=0), again.predict(x, verbose=0)
     )
-    for kernel in orthogonal_kernels(again):
-        assert np.max(orthogonal.orthogonality_error(kernel)) < 1e-4
+    for kernel, manifold in manifolds.constrained(again.trainable_variables):
+        assert np.max(manifold.error(kernel)) < 1e-4

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bsnn import callbacks, optimizers
-from keras_bsnn.constraints import Orthogonal, is_orthogonal, orthogonal_kernels
+from keras_bsnn import callbacks, manifolds, optimizers
+from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.layers import DepthStack, OrthogonalDense
 from keras_bsnn.ops import orthogonal
 from keras_bsnn.optimizers import Stiefel, StiefelMuon
@@ -58,8 +58,8 @@ def fit(model, optimizer=None, epochs=1, jit_compile=JIT[0], **settings):
 
 
 def errors(model):
-    kernels = orthogonal_kernels(model)
-    return [float(keras.ops.max(orthogonal.orthogonality_error(k))) for k in kernels]
+    kernels = manifolds.constrained(model.trainable_variables)
+    return [float(keras.ops.max(manifold.error(k))) for k, manifold in kernels]
 
 
 def values(variables):
@@ -100,30 +100,24 @@ def test_jit_makes_no_difference(name):
 # Stiefel
 
 
-class Recorder(keras.optimizers.SGD):
-    """Keeps what it is given, outside of a graph."""
-
-    def update_step(self, gradient, variable, learning_rate):
-        self.seen = [*getattr(self, "seen", []), np.asarray(gradient)]
-        super().update_step(gradient, variable, learning_rate)
-
-
 def test_gradients_of_orthogonal_kernels_are_projected_others_are_not():
     model = network()
     variables = model.trainable_variables
     rng = np.random.default_rng(0)
     gradients = [rng.normal(size=v.shape).astype("float32") for v in variables]
-    recorder = Recorder(0.1)
-    optimizer = Stiefel(recorder)
+    rate, inner = 0.125, keras.optimizers.SGD(0.125, momentum=0.5)
+    optimizer = Stiefel(inner)
     optimizer.build(variables)
     before = values(variables)
     optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], variables)
-    assert len(recorder.seen) == len(variables)
+    # After one step, the momentum is what the optimizer was given.
+    momentums = [v for v in inner.variables if "momentum" in v.name]
     kernels = 0
-    for seen, gradient, variable, w in zip(
-        recorder.seen, gradients, variables, before, strict=True
+    for momentum, gradient, variable, w in zip(
+        momentums, gradients, variables, before, strict=True
     ):
-        if is_orthogonal(variable):
+        seen = values([momentum])[0] / -rate
+        if manifolds.of(variable):
             kernels += 1
             expected = np.asarray(orthogonal.project_tangent(w, gradient))
             assert np.allclose(seen, expected, atol=1e-5)
@@ -158,8 +152,8 @@ def test_it_is_the_same_with_a_projection_in_the_layer():
         model.set_weights(
             [np.random.default_rng(1).normal(size=w.shape) for w in model.get_weights()]
         )
-        for kernel in orthogonal_kernels(model):
-            kernel.assign(orthogonal.polar(kernel))
+        for kernel, manifold in manifolds.constrained(model.trainable_variables):
+            kernel.assign(manifold.nearest(kernel))
         fit(model, wrap(keras.optimizers.SGD(0.05, momentum=0.9)))
         found.append(model.get_weights())
     assert_close(*found, atol=1e-5)
@@ -195,7 +189,7 @@ def test_weight_decay_passes_over_orthogonal_kernels():
     zeros = [keras.ops.zeros(v.shape) for v in model.trainable_variables]
     stiefel.apply(zeros, model.trainable_variables)
     for variable, start in zip(model.trainable_variables, before, strict=True):
-        decays = not is_orthogonal(variable) and "bias" not in variable.name
+        decays = not manifolds.of(variable) and "bias" not in variable.name
         expected = start * (1 - 0.1 * 0.5) if decays else start
         assert np.allclose(values([variable])[0], expected, atol=1e-6)
 
@@ -319,6 +313,165 @@ def test_two_replicas_are_one_process(name, replicas):
     assert_close(*found, atol=1e-2 if name in ("lion", "muon") else 1e-4)
 
 
+LAYERWISE = {
+    **ALL,
+    "rmsprop": lambda: Stiefel(keras.optimizers.RMSprop(0.01)),
+    "adamw": lambda: Stiefel(keras.optimizers.AdamW(0.01)),
+    "adagrad": lambda: Stiefel(keras.optimizers.Adagrad(0.01)),
+    "adadelta": lambda: Stiefel(keras.optimizers.Adadelta(0.1)),
+    "adamax": lambda: Stiefel(keras.optimizers.Adamax(0.01)),
+    "nadam": lambda: Stiefel(keras.optimizers.Nadam(0.01)),
+    "ftrl": lambda: Stiefel(keras.optimizers.Ftrl(0.01)),
+    "schedule free": lambda: Stiefel(keras.optimizers.ScheduleFreeAdamW(0.01)),
+    "global norm": lambda: Stiefel(INNER["adam"](global_clipnorm=0.5)),
+    "lamb": lambda: Stiefel(keras.optimizers.Lamb(0.01)),
+    "adafactor": lambda: Stiefel(keras.optimizers.Adafactor(0.01)),
+    "muon, norms": lambda: Stiefel(INNER["muon"](clipnorm=0.5)),
+    "muon, global norm": lambda: Stiefel(INNER["muon"](global_clipnorm=0.5)),
+    "muon, decay": lambda: Stiefel(
+        INNER["muon"](weight_decay=0.5, adam_weight_decay=0.5)
+    ),
+    "lamb, averages": lambda: Stiefel(
+        keras.optimizers.Lamb(0.01, use_ema=True, ema_overwrite_frequency=2)
+    ),
+    "lamb, two batches": lambda: Stiefel(
+        keras.optimizers.Lamb(0.01, gradient_accumulation_steps=2)
+    ),
+    "lamb, a schedule": lambda: Stiefel(
+        keras.optimizers.Lamb(
+            keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.01, 0.1])
+        )
+    ),
+    "stiefel_muon, decay": lambda: StiefelMuon(0.1, weight_decay=0.5),
+}
+
+
+def stepped(optimizer, weights, axes):
+    """After three steps along gradients that do not depend on how weights are cut."""
+    variables = []
+    for name, value in weights:
+        variable = keras.Variable(value, name=name)
+        variable.stacked_axes = axes
+        if name == "orthogonal":
+            variable.constraint = Orthogonal()
+        variables.append(variable)
+    optimizer.build(variables)
+    for step in range(3):
+        gradients = [np.sin(7 * v + step) for v in values(variables)]
+        optimizer.apply(list(map(keras.ops.convert_to_tensor, gradients)), variables)
+    return values(variables), int(optimizer.iterations)
+
+
+@pytest.mark.parametrize("name", LAYERWISE)
+def test_a_stack_is_stepped_as_its_layers_would_be(name):
+    rng = np.random.default_rng(0)
+    square = np.linalg.qr(rng.normal(size=(3, 4, 4)))[0]
+    stacks = {
+        "orthogonal": square,
+        "kernel": rng.normal(size=(3, 4, 2)),
+        "bias": rng.normal(size=(3, 4)),
+        "gain": rng.normal(size=(3,)),
+    }
+    stacks = [(name, value.astype("float32")) for name, value in stacks.items()]
+    layers = [(name, layer) for name, value in stacks for layer in value]
+    (together, count), (alone, same) = (
+        stepped(LAYERWISE[name](), weights, axes)
+        for weights, axes in ((stacks, 1), (layers, 0))
+    )
+    assert count == same > 0
+    assert_close([layer for value in together for layer in value], alone)
+    for (_, before), after in zip(stacks, together, strict=True):
+        assert np.abs(after - before).max() > 1e-4, "nothing was stepped"
+
+
+BLOCKS = {
+    "ours": lambda: OrthogonalDense(6, "gp_tanh"),
+    "of Keras": lambda: keras.layers.Dense(
+        6, "tanh", kernel_initializer="orthogonal", bias_initializer="random_normal"
+    ),
+    "nested": lambda: DepthStack(BLOCKS["of Keras"](), 2),
+}
+
+
+def unstacked(stack):
+    """The layers of a stack, or of a stack of stacks."""
+    if not isinstance(stack, DepthStack):
+        return [stack]
+    layers = (stack.layer_at(i) for i in range(stack.depth))
+    return [single for layer in layers for single in unstacked(layer)]
+
+
+def renamed(layer):
+    """The layers of two stacks of one stack have the same names."""
+    copy = type(layer).from_config({**layer.get_config(), "name": None})
+    copy.build((None, 6))
+    copy.set_weights(layer.get_weights())
+    return copy
+
+
+def trained(layers, optimizer, jit_compile, steps=3):
+    model = keras.Sequential([keras.Input((6,)), *layers, keras.layers.Dense(3)])
+    model.layers[-1].set_weights([np.eye(6, 3), np.zeros(3)])
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(steps * 16, 6)), rng.normal(size=(steps * 16, 3))
+    model.compile(optimizer, "mse", jit_compile=jit_compile)
+    model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+    return [single for layer in model.layers for single in unstacked(layer)]
+
+
+@pytest.mark.parametrize(
+    ("block", "name", "jit_compile"),
+    [
+        *(("ours", name, JIT[-1]) for name in ("adam", "muon", "stiefel_muon")),
+        *(("of Keras", name, JIT[0]) for name in ("adam", "muon", "stiefel_muon")),
+        *(("nested", name, JIT[-1]) for name in ("muon", "stiefel_muon")),
+    ],
+)
+def test_layers_are_trained_alike_stacked_and_alone(block, name, jit_compile):
+    keras.utils.set_random_seed(0)
+    stack = DepthStack(BLOCKS[block](), 5)
+    stack.build((None, 6))
+    alone = list(map(renamed, unstacked(stack)))
+    before = [layer.get_weights() for layer in alone]
+    these, those = (
+        trained(layers, ALL[name](), jit_compile) for layers in ([stack], alone)
+    )
+    assert len(these) == len(those) == len(alone) + 1
+    for a, b in zip(these, those, strict=True):
+        assert_close(a.get_weights(), b.get_weights())
+    for layer, weights in zip(those, before, strict=False):
+        for after, start in zip(layer.get_weights(), weights, strict=True):
+            assert np.abs(after - start).max() > 1e-4, "nothing was trained"
+
+
+@pytest.mark.parametrize("steps", [None, 2])
+def test_a_stack_is_all_that_there_is(steps):
+    """Then the wrapped optimizer has no weight that it steps by itself."""
+    stack = DepthStack(OrthogonalDense(6), 3)
+    model = keras.Sequential([keras.Input((6,)), stack])
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.1, 0.0])
+    inner = keras.optimizers.Lamb(schedule, gradient_accumulation_steps=steps)
+    model.compile(Stiefel(inner), "mse", jit_compile=JIT[-1])
+    x = np.random.default_rng(0).normal(size=(4 * 16, 6))
+    model.fit(x, x, batch_size=16, verbose=0)
+    assert int(model.optimizer.iterations) == 4 // (steps or 1)
+    before = model.get_weights()
+    model.fit(x, x, batch_size=16, verbose=0)  # at a rate of 0
+    assert_close(model.get_weights(), before)
+
+
+def test_optimizers_that_cannot_step_layers():
+    stack = DepthStack(OrthogonalDense(4), 3)
+    stack.build((None, 4))
+    with pytest.raises(ValueError, match=r"adam_weight_decay=0\.5, weight_decay=0\.1"):
+        Stiefel(INNER["muon"](weight_decay=0.1, adam_weight_decay=0.5)).build(
+            stack.trainable_variables
+        )
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.Muon())
+    with pytest.raises(ValueError, match=r"LossScaleOptimizer cannot step.*`apply`"):
+        Stiefel(scaled).build(stack.trainable_variables)
+
+
 @pytest.mark.parametrize("bad", [3, "no such optimizer", None, keras.layers.Dense(1)])
 def test_what_is_no_optimizer(bad):
     with pytest.raises(ValueError, match="`optimizer` must be a Keras optimizer"):
@@ -431,6 +584,38 @@ def test_nesterov_and_momentum_matter():
 def test_bad_arguments_of_muon(argument, value):
     with pytest.raises(ValueError, match=f"`{argument}` must be .*{value}"):
         StiefelMuon(**{argument: value})
+
+
+@pytest.mark.parametrize("jit_compile", JIT)
+@pytest.mark.parametrize("make", [StiefelMuon, lambda: Stiefel("sgd")])
+def test_an_embedding(make, jit_compile):
+    """Its gradient is sparse on TensorFlow; rows without one stand still."""
+    model = keras.Sequential(
+        [
+            keras.layers.Embedding(7, 4),
+            keras.layers.Flatten(),
+            OrthogonalDense(8, "gp_tanh"),
+            keras.layers.Dense(1),
+        ]
+    )
+    x, y = np.arange(12).reshape(4, 3) % 5, np.ones((4, 1))
+    model.build(x.shape)
+    before = model.get_weights()
+    model.compile(make(), "mse", jit_compile=jit_compile)
+    model.train_on_batch(x, y)
+    change = model.get_weights()[0] - before[0]
+    rows = np.sqrt(np.mean(change**2, axis=1))
+    assert np.all(rows[:5] > 0) and np.all(rows[5:] == 0)
+    if isinstance(model.optimizer, StiefelMuon):
+        assert rows.max() == pytest.approx(0.05, rel=1e-4)
+
+
+def test_an_orthogonal_embedding():
+    embed = keras.layers.Embedding(7, 4, embeddings_constraint=Orthogonal())
+    model = keras.Sequential([embed, keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.compile(Stiefel("adam"), "mse", jit_compile=False)
+    model.fit(np.arange(12).reshape(4, 3) % 5, np.ones((4, 1)), verbose=0)
+    assert max(errors(model)) < 1e-5
 
 
 def test_with_retract_at_the_end():

@@ -16,9 +16,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bsnn import callbacks, layers, optimizers
-from keras_bsnn.constraints import orthogonal_constraint
-from keras_bsnn.ops import orthogonal
+from keras_bsnn import callbacks, layers, manifolds, optimizers
 
 is_tensorflow = keras.backend.backend() == "tensorflow"
 BOUND = 1e-5  # of orthogonality errors
@@ -238,11 +236,11 @@ def largest_difference(these, those):
 
 def kernels(model):
     """Also those that are frozen."""
-    return [v for v in model.weights if orthogonal_constraint(v)]
+    return [v for v, _ in manifolds.constrained(model.weights)]
 
 
 def largest_error(model):
-    errors = map(orthogonal.orthogonality_error, kernels(model))
+    errors = (m.error(v) for v, m in manifolds.constrained(model.weights))
     return max(float(keras.ops.max(error)) for error in errors)
 
 

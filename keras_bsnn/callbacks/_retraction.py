@@ -5,8 +5,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_bsnn import manifolds
 from keras_bsnn.callbacks import _variables
-from keras_bsnn.constraints import orthogonal_constraint
 from keras_bsnn.ops import _backend, orthogonal
 
 ENTRIES_AT_ONCE = 2**22  # so that the copies in float64 stay small
@@ -44,30 +44,31 @@ def bring_back(model, exactly=False):
 
 def _ordinary_error(variable):
     """The orthogonality error that a kernel may have from its constraint alone."""
-    tolerance = orthogonal_constraint(variable).tolerance
+    tolerance = getattr(variable.constraint, "tolerance", 0.0)
     # The constraint estimates the error, and twice its tolerance may escape it.
     return max(2 * tolerance, EXACT, ROUNDING.get(variable.dtype, 0))
 
 
 def _kernels(model):
-    """All kernels that `Orthogonal` was meant for, also frozen ones."""
+    """All kernels that have a manifold, also frozen ones."""
     layers = [part for part in model._flatten_layers() if _has_lora(part)]
     adapted = {id(v): layer for layer in layers for v in layer.weights}
-    for variable in model.weights:
-        if orthogonal_constraint(variable):
-            yield _Kernel(variable, adapted.get(id(variable)))
+    for variable, manifold in manifolds.constrained(model.weights):
+        yield _Kernel(variable, manifold, adapted.get(id(variable)))
 
 
 class _Kernel:
-    """A variable that `Orthogonal` acts on, with what LoRA adds to it.
+    """A variable on a manifold, with what LoRA adds to it.
 
     Args:
-        variable: of shape `(..., m, n)`.
+        variable: of a layer, or a stack.
+        manifold: its manifold.
         layer: the one with LoRA whose kernel it is, or `None`.
     """
 
-    def __init__(self, variable, layer):
+    def __init__(self, variable, manifold, layer):
         self.variable = variable
+        self.manifold = manifold
         self.added = None if layer is None else _added_by_lora(layer)
 
     def read(self):
@@ -75,11 +76,12 @@ class _Kernel:
         value = _variables.read(self.variable)
         if self.added is not None:
             value = value + self.added
-        return value.reshape(-1, *value.shape[-2:])
+        matrices = self.manifold.matrices(value)
+        return matrices.reshape(-1, *matrices.shape[-2:])
 
     def assign(self, matrices):
         """Sets the variable so that `read` returns them."""
-        value = matrices.reshape(self.variable.shape)
+        value = self.manifold.from_matrices(matrices, self.variable.shape)
         if self.added is not None:
             value = value - self.added
         _variables.assign(self.variable, value)
@@ -138,11 +140,7 @@ def _wide(function, matrices):
         return keras.ops.convert_to_numpy(function(tensor))
 
 
-@_backend.traced_once
-def _polar(matrices):
-    """Steps from the matrix itself: those of a retraction may end at another one."""
-    near = orthogonal.retract(matrices, lambda x: x)
-    return orthogonal.newton_schulz(near)
+_polar = _backend.traced_once(manifolds.Stiefel().nearest)
 
 
 class _Some(NamedTuple):

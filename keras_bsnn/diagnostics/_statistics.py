@@ -1,13 +1,13 @@
 """Statistics of outputs, gradients and weights, layer by layer."""
 
+import itertools
 import math
 
 import keras
 from keras import ops
 
-from keras_bsnn import constraints
+from keras_bsnn import manifolds
 from keras_bsnn._parts import parts
-from keras_bsnn.ops import orthogonal
 
 SAMPLES = 32  # whose isometry gap is taken, at most
 
@@ -36,13 +36,8 @@ def of_weights(site, values, gradients):
     count = sum(math.prod(v.shape) for v in site.layer.trainable_variables)
     norms = [norm(ops.reshape(gradients[id(v)], (depth, -1))) for v in trained]
     errors = [
-        ops.max(
-            ops.reshape(
-                orthogonal.orthogonality_error(values[id(kernel)]), (depth, -1)
-            ),
-            axis=-1,
-        )
-        for kernel in _kernels(site.layer)
+        ops.max(ops.reshape(manifold.error(values[id(kernel)]), (depth, -1)), axis=-1)
+        for kernel, manifold in _kernels(site.layer)
     ]
     nothing = ops.full((depth,), float("nan"))
     return {
@@ -53,18 +48,20 @@ def of_weights(site, values, gradients):
 
 
 def _kernels(layer):
-    """Returns the kernels that are kept orthogonal, or else the first one.
+    """Returns pairs of a kernel and its manifold.
 
-    A kernel is a weight that is a matrix in each layer of a stack.
+    They are the weights that a constraint keeps on a manifold, or else the first one
+    that is a matrix in each layer of a stack.
     """
-    kernels = [
-        weight
-        for part in parts(layer)
-        for weight in part.weights
-        if len(weight.shape) - len(part.stacked) == 2
+    pairs = [(weight, part.stacked) for part in parts(layer) for weight in part.weights]
+    matrices = (
+        (weight, manifolds.Stiefel())
+        for weight, stacked in pairs
+        if len(weight.shape) - len(stacked) == 2
         and keras.backend.is_float_dtype(weight.dtype)
-    ]
-    return [*filter(constraints.is_orthogonal, kernels)] or kernels[:1]
+    )
+    constrained = list(manifolds.constrained(weight for weight, _ in pairs))
+    return constrained or list(itertools.islice(matrices, 1))
 
 
 def norm(x, keep=1):

@@ -1,18 +1,15 @@
 """What a model was when it was exported, and whether what was exported still is."""
 
 import hashlib
-import itertools
 import json
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_bsnn import _model
+from keras_bsnn import manifolds
 from keras_bsnn._public import public
 from keras_bsnn._record import versions
-from keras_bsnn.constraints import orthogonal_constraint
-from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import orthogonal
 
 NAME = "certificate.json"
@@ -30,14 +27,7 @@ def of(models, tolerance):
     """
     variables = {id(v): v for model in models for v in model.weights}.values()
     weights = [(v, keras.ops.convert_to_numpy(v)) for v in variables]
-    leaves = itertools.chain.from_iterable(map(_model.leaves, models))
-    stacks = (x for x in leaves if isinstance(x, DepthStack))
-    stacked = {id(v) for stack in stacks for v in stack.weights}
-    kernels = [
-        _of_kernel(v, w if id(v) in stacked else w.reshape(-1, w.shape[-1]))
-        for v, w in weights
-        if _is_kernel(v)
-    ]
+    kernels = [_of_kernel(v, w) for v, w in weights if _is_kernel(v)]
     _check_orthogonal(kernels, tolerance)
     return {
         "versions": versions(),
@@ -115,17 +105,30 @@ def _read(path):
 
 
 def _is_kernel(variable):
-    return variable.name.endswith("kernel") and len(variable.shape) >= 2
+    """Whether it is on a manifold, or what a layer multiplies its inputs by."""
+    if manifolds.of(variable) is not None:
+        return True
+    rank = len(variable.shape) - manifolds.stacked_axes(variable)
+    return variable.name.endswith("kernel") and rank >= 2
 
 
-def _of_kernel(variable, matrices):
-    """Of `(..., inputs, outputs)`: a convolution's is what it multiplies patches by."""
+def _matrices(variable, values):
+    """Those of each layer: a convolution's is what it multiplies patches by."""
+    manifold = manifolds.of(variable)
+    if manifold is not None:
+        return manifold.matrices(values)
+    layers = values.shape[: manifolds.stacked_axes(variable)]
+    return values.reshape(*layers, -1, values.shape[-1])
+
+
+def _of_kernel(variable, values):
+    matrices = _matrices(variable, values)
     error = orthogonal.orthogonality_error(matrices)
     singular_values = np.linalg.svd(matrices.astype("float64"), compute_uv=False)
     return {
         "path": variable.path,
         "shape": list(variable.shape),
-        "orthogonal": orthogonal_constraint(variable) is not None,
+        "orthogonal": manifolds.of(variable) is not None,
         "orthogonality_error": float(keras.ops.max(error)),
         "largest_singular_value": float(singular_values.max()),
     }

@@ -93,6 +93,8 @@ class Constrained:
 
     def __init__(self, constraint):
         self.constraint = constraint
+        self.manifold = getattr(constraint, "manifold", None)
+        self.tolerance = getattr(constraint, "tolerance", 0.0)
 
     def __call__(self, w):
         if getattr(self.constraint, "batched", False):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _parts
+from keras_bsnn import _parts, manifolds
 from keras_bsnn._public import public
 from keras_bsnn.layers import _per_layer
 from keras_bsnn.ops import _backend, _check, depth_loop
@@ -100,7 +100,7 @@ class DepthStack(keras.layers.Layer):
         aggregation = "mean" if is_float else "only_first_replica"
         if variable.trainable or variable.aggregation != "none":
             aggregation = variable.aggregation
-        return self.add_weight(
+        stack = self.add_weight(
             name=self._template.name_of(variable),
             shape=(self.depth, *variable.shape),
             initializer=_per_layer.Initialized(initializer),
@@ -111,6 +111,8 @@ class DepthStack(keras.layers.Layer):
             regularizer=regularizer and _per_layer.Regularized(regularizer),
             aggregation=aggregation,
         )
+        stack.stacked_axes = 1 + manifolds.stacked_axes(variable)
+        return stack
 
     def call(self, inputs, training=None, mask=None):
         masks = [] if mask is None else [mask]

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_bsnn import activations
+from keras_bsnn import activations, manifolds
 from keras_bsnn._public import public
 from keras_bsnn.layers import _orthogonal_kernel, _parts
 from keras_bsnn.ops import _check, orthogonal
@@ -126,7 +126,8 @@ class OrthogonalDense(keras.layers.Layer):
 
     def assert_orthogonal(self, eps=1e-5):
         """Raises `AssertionError` if the `orthogonality_error` is above `eps`."""
-        error = float(orthogonal.orthogonality_error(self.kernel))
+        manifold = manifolds.of(self.kernel) or manifolds.Stiefel()
+        error = float(ops.max(manifold.error(self.kernel)))
         if not error <= eps:
             raise AssertionError(
                 f"The kernel of layer {self.name!r} is not orthogonal: its error is "

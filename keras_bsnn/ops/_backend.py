@@ -58,6 +58,29 @@ def read(variable):
     return keras.ops.convert_to_tensor(value)
 
 
+def eager():
+    """A context in which variables of TensorFlow can be read, also while it traces."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.init_scope()
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def scratch(variables):
+    """A context for code of a loop that computes by assigning to variables.
+
+    On JAX, a traced function must have no effects: the variables have their old values
+    after it. On TensorFlow, they keep what was assigned last.
+    """
+    if keras.backend.backend() == "jax":
+        with keras.StatelessScope([(v, read(v)) for v in variables]):
+            yield
+    else:
+        yield
+
+
 def shards(variable):
     """Number of devices that the first axis of a variable is divided among."""
     distribution = keras.distribution.distribution()

@@ -20,6 +20,7 @@ from draws import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.ops import _backend, orthogonal
 
 TO_POLAR = [orthogonal.newton_schulz, orthogonal.cayley, orthogonal.polar]
@@ -104,6 +105,47 @@ def test_leading_axes_are_a_batch(retraction, shape, seed):
 def test_polar_is_orthogonal_from_afar(shape, dtype, seed, scale):
     x = (scale * normal(shape, seed)).astype(dtype)
     assert error_of(orthogonal.polar(x)) < ROUNDING[dtype]
+
+
+values_from_afar = st.lists(st.floats(-2, 2), min_size=4, max_size=4)
+
+
+@property_of(orthogonal.newton_schulz, orthogonal.cayley)
+@given(
+    st.sampled_from(["newton_schulz", "cayley"]),
+    st.integers(1, 10),
+    values_from_afar,
+    seeds,
+)
+@example("newton_schulz", 2, [np.log10(2)] * 4, 0)
+@example("newton_schulz", 10, [np.log10(1.8), 0, 0, 0], 0)
+def test_the_constraint_goes_to_the_nearest_from_afar(name, steps, exponents, seed):
+    """From singular values in [0.01, 100]: none is nearer than what it returns."""
+    values = 10.0 ** np.array(exponents)
+    u, v = (orthogonal_matrix((4, 4), seed + i) for i in range(2))
+    x = ((u * values) @ v).astype("float32")
+    w = array(Orthogonal(name, steps)(keras.ops.convert_to_tensor(x)))
+    assert error_of(w) < ROUNDING["float32"]
+    # The inner product with `x` is the largest, the sum of the singular values.
+    total = np.linalg.svd(x.astype("float64"), compute_uv=False).sum()
+    assert (w * x).sum() > (1 - 1e-5) * total
+    if values.max() < 3 * values.min():  # where rounding leaves each direction alone
+        np.testing.assert_allclose(w, u @ v, atol=1e-4)
+
+
+@property_of(orthogonal.newton_schulz)
+@given(values_from_afar, seeds)
+def test_newton_schulz_keeps_every_direction(exponents, seed):
+    """Two steps from anywhere turn none around; enough of them arrive."""
+    values = 10.0 ** np.array(exponents)
+    u, v = (orthogonal_matrix((4, 4), seed + i) for i in range(2))
+    x = ((u * values) @ v).astype("float32")
+    for steps in (1, 2, 5):
+        found = u.T @ array(orthogonal.newton_schulz(x, steps)) @ v.T
+        assert np.diag(found).min() > -1e-4 and np.diag(found).max() < 1 + 1e-4
+    if values.max() < 3 * values.min():
+        w = orthogonal.newton_schulz(x, steps=40)
+        np.testing.assert_allclose(array(w), u @ v, atol=1e-4)
 
 
 @property_of(orthogonal.orthogonality_error)

@@ -1,0 +1,40 @@
+"""Random orthogonal matrices of the uniform law."""
+
+import random
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_bsnn.ops import orthogonal
+
+LARGEST_PIECE = 2**23  # entries
+
+
+def haar(shape, seed, dtype):
+    """Independent matrices of the Haar law: QR of a Gaussian matrix, with signs.
+
+    Args:
+        shape: `(..., m, n)`.
+        seed: as `keras.random.normal` takes it, or `None` to draw anew at each call.
+        dtype: a floating point type; the matrices are drawn in float32 or wider.
+
+    Source: Mezzadri, Notices of the AMS 54 (2007) 592.
+    """
+    *batch, rows, columns = shape
+    tall = (*batch, max(rows, columns), min(rows, columns))
+    # As Keras does: drawn by Python, which JAX allows also while it traces.
+    seed = random.randrange(2**31) if seed is None else seed
+    at_least_float32 = keras.backend.result_type(dtype, "float32")
+    normal = keras.random.normal(tall, dtype=at_least_float32, seed=seed)
+    q = _in_pieces(orthogonal.qr, normal)
+    return ops.swapaxes(q, -1, -2) if rows < columns else q
+
+
+def _in_pieces(function, x):
+    """`function` of parts of a large batch, whose temporaries then stay small."""
+    if len(x.shape) == 2 or np.prod(x.shape) <= LARGEST_PIECE:
+        return function(x)
+    size = max(1, int(LARGEST_PIECE / np.prod(x.shape[1:])))
+    pieces = [function(x[i : i + size]) for i in range(0, x.shape[0], size)]
+    return ops.concatenate(pieces)

@@ -1,0 +1,163 @@
+"""Steps of bounded operator norm."""
+
+import functools
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_bsnn import manifolds
+from keras_bsnn._public import public
+from keras_bsnn.ops import _backend, _check, orthogonal, spectral
+
+TINY = 1e-30  # in a mean of squares, so that no gradient means no step
+Rate = float | keras.optimizers.schedules.LearningRateSchedule
+
+
+@public
+class StiefelMuon(keras.optimizers.Optimizer):
+    """Steps of bounded operator norm; orthogonal kernels turn by the same angle.
+
+    The momentum `M` of a kernel is replaced by its `spectral_sign`, whose singular
+    values are all about 1: every direction that the gradients agree on is taken by the
+    same step. One learning rate `r` then fits networks of any depth and width:
+
+    - the orthogonal kernels of the model, `depth` in number (those of a `DepthStack`
+      count each), turn by an angle of about `r / depth` each,
+      `W <- W - (r / depth) spectral_sign(T)`, with `T` the projection of `M` to the
+      tangent space; the constraint retracts what is left of order `(r / depth)^2`. As
+      such layers keep norms, the features after them change by at most `1.2 r` of
+      their norm, however many there are;
+    - another matrix, `(fan_in, fan_out)`, moves by `r` in the operator norm between
+      vectors measured by their root mean square: `r sqrt(fan_out / fan_in)`;
+    - an embedding, that is, a weight with "embedding" in its path as for
+      `keras.optimizers.Muon`, moves by `r` in the same norm of what it returns: by `r`
+      in root mean square in the row of the largest momentum, and in proportion in the
+      others, so that rare words stand still between their gradients;
+    - any other weight moves by `r` in root mean square.
+
+    Each layer of a `DepthStack` is stepped as it would be alone: a kernel is one matrix
+    for each layer, and a bias one vector. (`clipnorm` takes all layers together.)
+
+    `keras.optimizers.Muon` itself tells the roles by the number of axes, and so takes
+    the kernels of a stack for no matrices and its biases for one: use this one, or
+    `Stiefel(keras.optimizers.Muon())`.
+
+    Weight decay does not act on orthogonal kernels, which all have the same norm.
+
+    Args:
+        learning_rate: `r`, a number or a `LearningRateSchedule`. The size of a step
+            does not shrink with the gradient, so a schedule should end near 0. For less
+            than a hundred steps, 0.1 or 0.2 is better.
+        momentum: decay of the moving average of gradients, in [0, 1).
+        nesterov: whether to look ahead by one step of the average.
+        ns_steps: number of Newton-Schulz steps of `spectral_sign`, an integer from 1
+            to 100.
+        **kwargs: as of every Keras optimizer.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks"
+    (2024); the operator norms of Bernstein and Newhouse, arXiv 2409.20325; tangent
+    space and share of depth are this package's.
+
+    Example:
+
+    >>> import keras, keras_bsnn
+    >>> model = keras_bsnn.models.bsnn_mlp(depth=10, units=16, input_shape=(4,))
+    >>> model.compile(keras_bsnn.optimizers.StiefelMuon(0.05), "mse")
+    >>> x, y = keras.random.normal((32, 4)), keras.random.normal((32, 10))
+    >>> history = model.fit(x, y, verbose=0)
+    """
+
+    def __init__(
+        self,
+        learning_rate: Rate = 0.05,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        ns_steps: int = 4,
+        name: str = "stiefel_muon",
+        **kwargs: Any,
+    ):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        _check.number("momentum", momentum, "a number in [0, 1)", lambda x: 0 <= x < 1)
+        _check.boolean("nesterov", nesterov)
+        orthogonal.check_steps(ns_steps, "ns_steps")
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.ns_steps = ns_steps
+
+    def build(self, var_list):
+        if self.built:
+            return
+        super().build(var_list)
+        self.momentums = self.add_optimizer_variables(var_list, "momentum")
+        kernels = list(manifolds.constrained(var_list))
+        self._orthogonal = {self._get_variable_index(v) for v, _ in kernels}
+        self._depth = sum(manifold.count(v.shape) for v, manifold in kernels)
+        self._directions = tuple(map(self._direction_of, var_list))
+
+    def _direction_of(self, variable):
+        """A function of the values of a weight and its momentum."""
+        manifold = manifolds.of(variable)
+        if manifold is not None:
+            return functools.partial(self._turn, manifold)
+        layers = manifolds.stacked_axes(variable)
+        if "embedding" in variable.path.lower():
+            return functools.partial(_largest_row, layers=layers)
+        if len(variable.shape) - layers == 2:
+            return self._of_unit_norm
+        return functools.partial(_of_unit_mean, layers=layers)
+
+    def _turn(self, manifold, w, momentum):
+        tangent = manifold.matrices(manifold.project(w, momentum))
+        turn = spectral.spectral_sign(tangent, self.ns_steps) / self._depth
+        return manifold.from_matrices(turn, w.shape)
+
+    def _of_unit_norm(self, w, momentum):
+        fan_in, fan_out = w.shape[-2:]
+        sign = spectral.spectral_sign(momentum, self.ns_steps)
+        return math.sqrt(fan_out / fan_in) * sign
+
+    def _use_weight_decay(self, variable):
+        index = self._get_variable_index(variable)
+        return index not in self._orthogonal and super()._use_weight_decay(variable)
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        # The gradient of an embedding has only some of the rows: `read` fills it up.
+        gradient = ops.cast(_backend.read(gradient), variable.dtype)
+        momentum = self._averaged(self.momentums[index], gradient)
+        step = self._directions[index](_backend.read(variable), momentum)
+        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * step)
+
+    def _averaged(self, average, gradient):
+        keep = self.momentum
+        self.assign(average, keep * average + (1 - keep) * gradient)
+        if self.nesterov:
+            return keep * average + (1 - keep) * gradient
+        return _backend.read(average)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "nesterov": self.nesterov,
+            "ns_steps": self.ns_steps,
+        }
+
+
+def _of_unit_mean(w, momentum, layers):
+    """Of a mean square of 1 in each layer."""
+    axes = tuple(range(layers, len(w.shape)))
+    squares = ops.mean(ops.square(momentum), axis=axes, keepdims=True)
+    return momentum * ops.rsqrt(squares + TINY)
+
+
+def _largest_row(w, momentum, layers):
+    """Of a mean square of 1 in the row where it is largest, in each layer."""
+    squares = ops.mean(ops.square(momentum), axis=-1, keepdims=True)
+    axes = tuple(range(layers, len(w.shape) - 1))
+    return momentum * ops.rsqrt(ops.max(squares, axis=axes, keepdims=True) + TINY)
