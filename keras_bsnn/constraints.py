@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-from keras_bsnn import manifolds
+from keras_bsnn import _backend, manifolds
 from keras_bsnn._public import public
-from keras_bsnn.ops import _backend, _check, orthogonal
+from keras_bsnn.ops import _check, orthogonal
 
 ITERATIVE = {"newton_schulz": orthogonal.newton_schulz, "cayley": orthogonal.cayley}
 RETRACTIONS = {**ITERATIVE, "qr": orthogonal.qr}

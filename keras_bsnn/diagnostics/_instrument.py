@@ -39,12 +39,12 @@ def nested(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     seen, waiting = set(), [layer]
     while waiting:
         value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, keras.layers.Layer):
+            yield value
         if isinstance(value, keras.Operation):
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
-            if isinstance(value, keras.layers.Layer):
-                yield value
             value = vars(value)
         if isinstance(value, dict):
             waiting.extend(value.values())

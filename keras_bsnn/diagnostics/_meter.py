@@ -6,11 +6,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _model
+from keras_bsnn import _backend, _model
 from keras_bsnn.diagnostics import _checks, _statistics
 from keras_bsnn.diagnostics._report import ARRAYS, SignalReport
 from keras_bsnn.diagnostics._sites import Observed
-from keras_bsnn.ops import _backend, isometry
+from keras_bsnn.ops import isometry
 
 FEW = 50  # layers that XLA compiles sooner than JAX runs them one by one
 
@@ -137,7 +137,7 @@ class SignalMeter:
                 found.append(self._observed.sites(inputs, self.training))
             return flat[0]
 
-        _backend.abstract(function, *keras.tree.flatten(x))
+        _backend.output_specs(function, *keras.tree.flatten(x))
         return found[-1]
 
     def _compiled(self, x, y, sites):
@@ -168,7 +168,7 @@ class SignalMeter:
             return self._loss(x, y, tensors[: len(probes)], [*fixed, *moved])
 
         arguments = [*probes, *(value for _, value in weights)]
-        value, outputs, gradients = _backend.gradients_and_more(loss, arguments)
+        value, outputs, gradients = _backend.value_and_gradients(loss, arguments)
         gradients = [*map(_backend.dense, gradients)]
         weight_gradients = {
             id(v): gradient

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from keras_bsnn import _facts
-from keras_bsnn.ops import _backend
+from keras_bsnn import _backend, _facts
 
 THRESHOLD = 0.01  # of the slope of an activation
 

@@ -5,7 +5,8 @@ import functools
 import keras
 from keras import ops
 
-from keras_bsnn.ops import _backend, _check
+from keras_bsnn import _backend
+from keras_bsnn.ops import _check
 
 
 def on_tall(function):

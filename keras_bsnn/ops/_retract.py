@@ -4,7 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn.ops import _backend, _matrix
+from keras_bsnn import _backend
+from keras_bsnn.ops import _matrix
 
 MOST_STEPS = 100
 NUDGE = 1e-7

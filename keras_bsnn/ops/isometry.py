@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn.ops import _backend
+from keras_bsnn import _backend
 
 
 def isometry_gap(x):

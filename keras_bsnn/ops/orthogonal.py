@@ -7,7 +7,8 @@ float32 or wider and return the dtype they were given.
 
 from keras import ops
 
-from keras_bsnn.ops import _backend, _check, _matrix, _retract
+from keras_bsnn import _backend
+from keras_bsnn.ops import _check, _matrix, _retract
 from keras_bsnn.ops._retract import estimated_error, retract, retract_where_needed
 
 __all__ = [

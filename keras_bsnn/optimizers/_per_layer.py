@@ -6,8 +6,7 @@ import math
 import keras
 from keras import ops
 
-from keras_bsnn import manifolds
-from keras_bsnn.ops import _backend
+from keras_bsnn import _backend, manifolds
 
 # Their steps see one entry at a time, so that a stack is like any other weight.
 ELEMENTWISE = (

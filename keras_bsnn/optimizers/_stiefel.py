@@ -4,9 +4,9 @@ import functools
 
 import keras
 
-from keras_bsnn import manifolds
+from keras_bsnn import _backend, manifolds
 from keras_bsnn._public import public
-from keras_bsnn.ops import _backend, _check
+from keras_bsnn.ops import _check
 from keras_bsnn.optimizers._per_layer import PerLayer, is_elementwise
 
 KIND = "a Keras optimizer or the name of one"

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_bsnn import manifolds
+from keras_bsnn import _backend, manifolds
 from keras_bsnn._public import public
-from keras_bsnn.ops import _backend, _check, orthogonal, spectral
+from keras_bsnn.ops import _check, orthogonal, spectral
 
 TINY = 1e-30  # in a mean of squares, so that no gradient means no step
 Rate = float | keras.optimizers.schedules.LearningRateSchedule

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from keras_bsnn.ops import _backend, _matrix, orthogonal
+from keras_bsnn import _backend
+from keras_bsnn.ops import _matrix, orthogonal
 
 SHAPES = [(8, 8), (20, 6), (6, 20), (3, 9, 5)]
 TO_POLAR = [orthogonal.newton_schulz, orthogonal.cayley, orthogonal.polar]
