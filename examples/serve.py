@@ -104,7 +104,7 @@ def with_signal(model):
 
 def observable(stack):
     """An equal stack that returns the output of every layer."""
-    found = DepthStack.from_config({**stack.get_config(), "return_sequence": True})
+    found = DepthStack.from_config({**stack.get_config(), "return_sequences": True})
     found.build(stack.get_build_config()["input_shape"])
     found.set_weights(stack.get_weights())
     return found

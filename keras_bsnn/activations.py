@@ -6,6 +6,7 @@ Their constants are computed once, when they are made, and are saved as plain nu
 
 import keras
 
+from keras_bsnn import _steps
 from keras_bsnn._facts import is_pointwise as is_pointwise
 from keras_bsnn._public import public
 from keras_bsnn.ops import _check, gaussian
@@ -106,6 +107,10 @@ class GaussianPoincare(_Pointwise):
     def call(self, inputs):
         return self.scale * self._raw(inputs) + self.shift
 
+    def export_steps(self):
+        inner = _steps.of_activation(self.function)
+        return [*inner, _steps.scaled(self.scale, self.shift)]
+
     def get_config(self):
         constants = {
             name: getattr(self, name)
@@ -175,6 +180,10 @@ class DepthShaped(GaussianPoincare):
     def _raw(self, x):
         return x + self.epsilon * self._pointwise(x)
 
+    def export_steps(self):
+        shaped = _steps.of_shaped(self.function, self.epsilon)
+        return [*shaped, _steps.scaled(self.scale, self.shift)]
+
     def get_config(self):
         shape = {name: getattr(self, name) for name in ("depth", "eta", "epsilon")}
         return {**super().get_config(), **shape}
@@ -222,6 +231,9 @@ class Gained(_Pointwise):
 
     def call(self, inputs):
         return self._pointwise(self.gain * inputs)
+
+    def export_steps(self):
+        return [_steps.scaled(self.gain), *_steps.of_activation(self.function)]
 
     def get_config(self):
         return {**super().get_config(), "gain": self.gain}

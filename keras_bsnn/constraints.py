@@ -106,11 +106,10 @@ class Orthogonal(keras.constraints.Constraint):
             "retraction": serialize(self.retraction),
             "steps": self.steps,
             "tolerance": self.tolerance,
-            "manifold": serialize(self.manifold),
+            "manifold": self.manifold.to_dict(),
         }
 
     @classmethod
     def from_config(cls, config):
         deserialize = keras.saving.deserialize_keras_object
-        config = _check.deserialized(config, "manifold", manifolds.KIND, deserialize)
         return cls(**_check.deserialized(config, "retraction", KIND, deserialize))

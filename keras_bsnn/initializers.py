@@ -62,13 +62,12 @@ class HaarOrthogonal(keras.initializers.Initializer):
         return {
             "gain": self.gain,
             "seed": serialize(self.seed),
-            "manifold": serialize(self.manifold),
+            "manifold": self.manifold.to_dict(),
         }
 
     @classmethod
     def from_config(cls, config):
         deserialize = keras.saving.deserialize_keras_object
-        config = _check.deserialized(config, "manifold", manifolds.KIND, deserialize)
         return cls(**_check.deserialized(config, "seed", "a seed", deserialize))
 
 

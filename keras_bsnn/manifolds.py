@@ -22,13 +22,13 @@ __all__ = ["Stiefel", "constrained", "of", "stacked_axes"]
 KIND = "a keras_bsnn.manifolds.Stiefel"
 
 
-@keras.saving.register_keras_serializable(package="keras_bsnn.manifolds")
 @dataclasses.dataclass(frozen=True)
 class Stiefel:
     """Weights that are matrices with orthonormal columns, or rows if these are fewer.
 
     Axes are counted from the end, so that a weight with further axes in front, such as
-    that of a `DepthStack`, is a batch of the same matrices.
+    that of a `DepthStack`, is a batch of the same matrices. In all methods, `w` is the
+    weight, a tensor; results have its shape and dtype unless said otherwise.
 
     Args:
         rows: tuple of negative integers, the axes of a weight that are the rows of the
@@ -66,14 +66,10 @@ class Stiefel:
             raise _check.refusal("columns", kind, self.columns)
 
     def matrices(self, w: Any) -> Any:
-        """The weight as its matrices.
+        """The weight as its matrices: a tensor of shape `(..., m, n)`.
 
-        Args:
-            w: tensor or NumPy array, the weight.
-
-        Returns:
-            Tensor (of an array, an array) of shape `(..., m, n)`: first the batch
-            axes, in their order, then all rows, then all columns.
+        First come the batch axes, in their order, then all rows, then all columns. Of a
+        NumPy array, the result is one.
 
         Raises:
             ValueError: the weight has too few axes.
@@ -82,15 +78,7 @@ class Stiefel:
         return _reshaped(_transposed(w, order), sizes)
 
     def from_matrices(self, matrices: Any, shape: Iterable[int]) -> Any:
-        """The weight of a given shape whose `matrices` these are.
-
-        Args:
-            matrices: tensor or NumPy array of shape `(..., m, n)`.
-            shape: that of the weight.
-
-        Returns:
-            Tensor (of an array, an array) of that shape.
-        """
+        """The weight of a given shape whose `matrices` these are."""
         shape = tuple(shape)
         order = self._order(shape)
         w = _reshaped(matrices, tuple(shape[axis] for axis in order))
@@ -136,15 +124,12 @@ class Stiefel:
         """Brings a weight that is near the manifold, or anywhere, back to it.
 
         Args:
-            w: tensor, the weight.
+            w: the weight.
             retraction: callable that maps matrices `(..., m, n)` to ones near
                 orthogonal. Where it does not arrive, further steps do. Defaults to
                 `keras_bsnn.ops.orthogonal.newton_schulz`.
             tolerance: an orthogonality error that may remain, see
                 `keras_bsnn.constraints.Orthogonal`. Defaults to 0.
-
-        Returns:
-            Tensor of the shape and dtype of `w`.
         """
         x = self.matrices(w)
         if tolerance == 0:
@@ -155,50 +140,25 @@ class Stiefel:
         return self.from_matrices(x, w.shape)
 
     def project(self, w: Any, direction: Any) -> Any:
-        """Projects a direction, as a gradient, to the tangent space at a weight.
-
-        Args:
-            w: tensor, a weight on the manifold.
-            direction: tensor of the same shape and dtype.
-
-        Returns:
-            Tensor of that shape and dtype.
-        """
+        """Projects a direction, such as a gradient, to the tangent space at `w`."""
         projected = orthogonal.project_tangent(
             self.matrices(w), self.matrices(direction)
         )
         return self.from_matrices(projected, w.shape)
 
     def error(self, w: Any) -> Any:
-        """The `orthogonality_error` of each matrix.
-
-        Args:
-            w: tensor, the weight.
-
-        Returns:
-            Tensor of the shape of the batch axes, float32 or wider.
-        """
+        """The `orthogonality_error` of each matrix, of the shape of the batch axes."""
         return orthogonal.orthogonality_error(self.matrices(w))
 
     def nearest(self, w: Any) -> Any:
-        """The nearest weight on the manifold, up to the rounding of its dtype.
-
-        Args:
-            w: tensor, the weight.
-
-        Returns:
-            Tensor of the shape and dtype of `w`.
-        """
+        """The nearest weight on the manifold, up to the rounding of its dtype."""
         # The guard starts from the matrices themselves, and stops within 5e-6.
         near = orthogonal.retract(self.matrices(w), lambda x: x)
         return self.from_matrices(orthogonal.newton_schulz(near), w.shape)
 
-    def get_config(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Stiefel":
-        return cls(**config)
+    def to_dict(self) -> dict[str, list[int]]:
+        """The arguments, for the config of an object that has a manifold."""
+        return {"rows": list(self.rows), "columns": list(self.columns)}
 
     def _order(self, shape):
         """The axes of a weight, counted from the front: batch, rows, columns."""
@@ -219,14 +179,16 @@ class Stiefel:
         return (*sizes[:-last], math.prod(rows), math.prod(columns))
 
 
-def get(identifier: Stiefel | None) -> Stiefel:
-    """The manifold of an argument, whose default `None` stands for `Stiefel()`.
+def get(identifier: Stiefel | dict[str, list[int]] | None) -> Stiefel:
+    """The manifold that an argument stands for: itself, its `to_dict()`, or `None`.
 
     Raises:
-        ValueError: the argument is neither.
+        ValueError: the argument is none of these.
     """
     if identifier is None:
         return Stiefel()
+    if isinstance(identifier, dict):
+        return _check.interpreted("manifold", KIND, lambda x: Stiefel(**x), identifier)
     if not isinstance(identifier, Stiefel):
         raise _check.refusal("manifold", KIND, identifier)
     return identifier

@@ -113,6 +113,12 @@ def test_fold(case):
     )
 
 
+def test_fold_keeps_a_bottleneck():
+    layers = [keras.layers.Dense(n) for n in (2, 50)]
+    folded = export.fold(keras.Sequential([keras.Input((40,)), *layers]))
+    assert [layer.units for layer in folded.layers] == [2, 50]
+
+
 def test_fold_of_sequences():
     x = np.random.default_rng(0).normal(size=(4, 3, 6)).astype("float32")
     model = keras.Sequential([keras.Input((3, 6)), DepthStack(OrthogonalDense(6), 9)])
@@ -205,6 +211,22 @@ def test_a_certificate_tells_of_each_kernel(model, tmp_path):
     kernel = keras.ops.convert_to_numpy(model.layers[-1].kernel)
     assert not last["orthogonal"] and not first["orthogonal"]
     assert last["largest_singular_value"] == pytest.approx(np.linalg.norm(kernel, 2))
+
+
+def test_a_certificate_takes_each_layer_of_a_stack(tmp_path):
+    """Its kernels are measured as they are outside of it."""
+    inner = DepthStack(keras.layers.Dense(3), 2)
+    convolution = keras.layers.Conv2D(3, 3, padding="same")
+    layers = [DepthStack(inner, 4), DepthStack(convolution, 2)]
+    model = keras.Sequential([keras.Input((5, 5, 3)), *layers])
+    export.saved_model(model, tmp_path / "served")
+    dense, patches = export.verify(tmp_path / "served")["kernels"]
+    assert dense["shape"] == [4, 2, 3, 3] and patches["shape"] == [2, 3, 3, 3, 3]
+    kernels = (keras.ops.convert_to_numpy(layer.weights[0]) for layer in model.layers)
+    for found, kernel in zip((dense, patches), kernels, strict=True):
+        matrices = kernel.reshape(8 if found is dense else 2, -1, 3)
+        norms = np.linalg.norm(matrices, 2, axis=(1, 2))
+        assert found["largest_singular_value"] == pytest.approx(norms.max())
 
 
 def test_the_hash_is_that_of_the_weights(model, tmp_path):

@@ -88,6 +88,35 @@ def test_preprocessing(format, tmp_path):
     np.testing.assert_allclose(run(path, raw), expected, atol=1e-5)
 
 
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3, "gelu")
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_subclassed_models(format, tmp_path):
+    write, run = FORMATS[format]
+    model = Subclassed()
+    x = np.random.default_rng(0).normal(size=(7, 4)).astype("float32")
+    expected = keras.ops.convert_to_numpy(model(x))
+    write(model, path := tmp_path / f"model.{format}")
+    for rows in (1, 7):
+        np.testing.assert_allclose(run(path, x[:rows]), expected[:rows], atol=1e-5)
+
+
+def test_tf2onnx_is_left_as_it_is(tmp_path):
+    from tf2onnx.constants import ONNX_DOMAIN
+    from tf2onnx.handler import tf_op
+
+    export.onnx(MODELS["gelu"](), tmp_path / "model.onnx")
+    known = [name for names in tf_op.get_opsets()[ONNX_DOMAIN] for name in names]
+    assert "Erf" in known and "Erfc" not in known
+
+
 class InverseErf(keras.layers.Layer):
     def call(self, inputs):
         return keras.ops.erfinv(inputs)

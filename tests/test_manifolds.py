@@ -172,10 +172,11 @@ def test_a_weight_with_too_few_axes():
         PATCHES.matrices(np.zeros((3, 3, 2)))
 
 
+@pytest.mark.parametrize("bad", [(-2,), {"rows": 3}, {"lines": [-2]}, "stiefel"])
 @pytest.mark.parametrize("make", [Orthogonal, HaarOrthogonal])
-def test_what_is_no_manifold(make):
-    with pytest.raises(ValueError, match=r"`manifold` must be .*Stiefel.*(-2,)"):
-        make(manifold=(-2,))
+def test_what_is_no_manifold(make, bad):
+    with pytest.raises(ValueError, match=r"`manifold` must be .*Stiefel"):
+        make(manifold=bad)
 
 
 def test_it_is_a_value():

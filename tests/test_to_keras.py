@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from keras_bsnn import activations, models
+from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.export import to_keras
+from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import (
     ROAF,
     BatchNormDense,
@@ -16,6 +18,7 @@ from keras_bsnn.layers import (
     OrthogonalDense,
     ROAFDense,
 )
+from keras_bsnn.optimizers import StiefelMuon
 from keras_bsnn.recalibration import recalibrate
 
 SHAPE = (4, 4, 1)
@@ -68,8 +71,14 @@ def test_every_family(family, tmp_path):
 
 def test_it_loads_where_this_package_is_not_installed(tmp_path):
     model = trained(models.batchnorm_mlp(5, 12, "sin", input_shape=SHAPE))
-    to_keras(model).save(tmp_path / "plain.keras")
-    np.save(tmp_path / "x.npy", X[:10])
+    found = loaded_without_this_package(to_keras(model), tmp_path, X[:10])
+    np.testing.assert_allclose(found, model.predict(X[:10], verbose=0), atol=1e-5)
+
+
+def loaded_without_this_package(plain, tmp_path, x):
+    """What a saved model predicts in a process that cannot import this package."""
+    plain.save(tmp_path / "plain.keras")
+    np.save(tmp_path / "x.npy", x)
     code = """if True:
         import sys
         sys.modules["keras_bsnn"] = None  # an import of it fails
@@ -78,8 +87,7 @@ def test_it_loads_where_this_package_is_not_installed(tmp_path):
         np.save("y.npy", model.predict(np.load("x.npy"), verbose=0))
     """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    found, expected = np.load(tmp_path / "y.npy"), model.predict(X[:10], verbose=0)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    return np.load(tmp_path / "y.npy")
 
 
 def kinds(model):
@@ -210,6 +218,88 @@ def test_quantized_layers_are_kept():
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
     model.quantize("int8")
     assert_equal(to_keras(model), model, X.reshape(-1, 16)[:, :6])
+
+
+WITH_OURS = {
+    "Dense": (lambda **ours: keras.layers.Dense(4, **ours), (4,)),
+    "Conv2D": (lambda **ours: keras.layers.Conv2D(4, 2, **ours), (3, 3, 2)),
+    "EinsumDense": (
+        lambda **ours: keras.layers.EinsumDense("abc,cd->abd", (3, 4), **ours),
+        (3, 4),
+    ),
+    "SimpleRNN": (
+        lambda kernel_constraint, kernel_initializer: keras.layers.SimpleRNN(
+            4,
+            recurrent_constraint=kernel_constraint,
+            recurrent_initializer=kernel_initializer,
+        ),
+        (3, 2),
+    ),
+    "MultiHeadAttention": (
+        lambda **ours: keras.layers.MultiHeadAttention(2, 3, **ours),
+        (3, 4),
+    ),
+    "TimeDistributed": (
+        lambda **ours: keras.layers.TimeDistributed(keras.layers.Dense(4, **ours)),
+        (3, 4),
+    ),
+    "Functional": (lambda **ours: compiled(keras.layers.Dense(4, **ours)), (4,)),
+}
+
+
+def compiled(layer):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layer(inputs))
+    model.compile(StiefelMuon(), "mse")
+    return model
+
+
+@pytest.mark.parametrize("kind", WITH_OURS)
+@pytest.mark.parametrize("is_sequential", [True, False])
+def test_layers_of_keras_lose_our_constraints_and_initializers(kind, is_sequential):
+    make, shape = WITH_OURS[kind]
+    layer = make(kernel_constraint=Orthogonal(), kernel_initializer=HaarOrthogonal())
+    inputs = keras.Input(shape)
+    many = [inputs] * (2 if kind == "MultiHeadAttention" else 1)
+    model = keras.Model(inputs, layer(*many))
+    if is_sequential and len(many) == 1:
+        model = keras.Sequential([keras.Input(shape), layer])
+    plain = to_keras(model)
+    assert kinds(plain) == [kind]
+    assert "keras_bsnn" not in plain.to_json()
+    x = np.random.default_rng(0).normal(size=(5, *shape)).astype("float32")
+    assert_equal(plain, model, x, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [keras.layers.Conv1D, keras.layers.Conv1DTranspose])
+def test_our_activation_follows_a_layer_of_keras(make):
+    activation = activations.GaussianPoincare("tanh")
+    layer = make(3, 2, activation=activation, kernel_constraint=Orthogonal())
+    model = keras.Sequential([keras.Input((5, 2)), layer, keras.layers.Dense(3)])
+    plain = to_keras(model)
+    assert kinds(plain) == [make.__name__, "Activation", "Dense"]
+    x = np.random.default_rng(0).normal(size=(4, 5, 2)).astype("float32")
+    assert_equal(plain, model, x, atol=1e-6)
+
+
+def test_a_compiled_model_is_not_compiled_and_loads_without_this_package(tmp_path):
+    inputs = keras.Input((6,))
+    outputs = DepthStack(OrthogonalDense(6, "gp_tanh"), 3)(inputs)
+    model = keras.Model(inputs, outputs, name="mine")
+    model.compile(StiefelMuon(), "mse")
+    plain = to_keras(model)
+    assert not plain.compiled and plain.name == "mine" and model.compiled
+    x = X.reshape(-1, 16)[:10, :6]
+    found = loaded_without_this_package(plain, tmp_path, x)
+    np.testing.assert_allclose(found, model.predict(x, verbose=0), atol=1e-5)
+
+
+def test_a_replaced_layer_takes_one_tensor():
+    first, second = keras.Input((5, 2)), keras.Input((5,), dtype="bool")
+    layer = ROAF(3, 0.9, activation="relu", name="memory")
+    model = keras.Model([first, second], layer(first, mask=second))
+    with pytest.raises(ValueError, match="must call 'memory' with one tensor"):
+        to_keras(model)
 
 
 class Subclassed(keras.Model):

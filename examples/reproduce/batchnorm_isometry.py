@@ -69,7 +69,7 @@ def gaps_of(width, depth, seed):
     block = BatchNormDense(
         width, center=False, scale_by="norm", epsilon=0, dtype="float64"
     )
-    layers = DepthStack(block, depth, return_sequence=True)
+    layers = DepthStack(block, depth, return_sequences=True)
     x = np.random.default_rng(seed).normal(size=(width, width))
     outputs = np.asarray(layers(x, training=True))
     return np.asarray(isometry.isometry_gap(np.swapaxes(outputs, 0, 1)))

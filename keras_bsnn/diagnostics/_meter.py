@@ -169,7 +169,6 @@ class SignalMeter:
 
         arguments = [*probes, *(value for _, value in weights)]
         value, outputs, gradients = _backend.value_and_gradients(loss, arguments)
-        gradients = [*map(_backend.dense, gradients)]
         weight_gradients = {
             id(v): gradient
             for (v, _), gradient in zip(weights, gradients[len(probes) :], strict=True)

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend, _facts
@@ -15,7 +16,7 @@ class Saturation:
     """Collects the share of saturated units from the activations that are called."""
 
     def __init__(self):
-        self._shares = []
+        self._shares, self._was_called = [], False
 
     def watch(self, layer: keras.layers.Layer, copy: keras.layers.Layer) -> Callable:
         """Watches the activation of `copy`, and returns what to call for it.
@@ -33,27 +34,28 @@ class Saturation:
         @functools.wraps(function)
         def fresh(*args, **kwargs):
             self._shares.clear()
+            self._was_called = True
             return function(*args, **kwargs)
 
         return fresh
 
-    def share(self):
-        """Returns the mean share, a float32 scalar: NaN if no activation was called."""
-        if not self._shares:
-            return ops.convert_to_tensor(float("nan"), "float32")
-        return ops.mean(ops.stack(self._shares))
+    def take(self):
+        """Returns the mean share, a float32 scalar: NaN if no activation was called.
+
+        The rule of a block that has one calls the activation without the block, also
+        for gradients, which must not count: only the last of these calls does.
+        """
+        shares = self._shares if self._was_called else self._shares[-1:]
+        share = ops.mean(ops.stack(shares)) if shares else ops.cast(np.nan, "float32")
+        self._shares, self._was_called = [], False
+        return share
 
     def _watched(self, function):
         def watched(x):
-            self._shares.append(_saturated(function, x))
-            return function(x)
+            y, slopes = _backend.value_and_slope(function, x)
+            is_flat = ops.abs(ops.cast(slopes, "float32")) < THRESHOLD
+            self._shares.append(ops.mean(ops.cast(is_flat, "float32")))
+            return y
 
         watched.is_pointwise = True
         return watched
-
-
-def _saturated(function, x):
-    (y,), pull = _backend.vjp(lambda x: (function(x),), x)
-    (slopes,) = pull((ops.ones_like(y),))
-    is_flat = ops.abs(ops.cast(slopes, "float32")) < THRESHOLD
-    return ops.mean(ops.cast(is_flat, "float32"))

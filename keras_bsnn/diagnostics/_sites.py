@@ -119,7 +119,7 @@ def _observed_layer(layer, copy) -> Callable:
             record.sites.append(Site(layer, (1, *y.shape), _dtype(y)))
             return y
         y = y + next(record.probes)[0]
-        record.outputs.append((y[None], saturation.share()[None]))
+        record.outputs.append((y[None], saturation.take()[None]))
         return y
 
     return observe
@@ -140,7 +140,7 @@ def _observed_stack(stack, copy) -> Callable:
             return plain(inputs, *context, **kwargs)
         probes = next(record.probes)
         result, *observed = copy.observe(
-            inputs, *context, probes=probes, block=block, tap=saturation.share, **kwargs
+            inputs, *context, probes=probes, block=block, tap=saturation.take, **kwargs
         )
         record.outputs.append(tuple(observed))
         return result

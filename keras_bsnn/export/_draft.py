@@ -1,6 +1,7 @@
 """What all exports share: the whole model, and a path that holds all of it or none."""
 
 import contextlib
+import functools
 import os
 import tempfile
 
@@ -10,8 +11,8 @@ from keras_bsnn import _model
 
 
 @contextlib.contextmanager
-def of(path):
-    """A path to write to, which becomes `path` if nothing goes wrong."""
+def complete(path):
+    """Yields a path to write to, which becomes `path` if nothing goes wrong."""
     path = os.path.abspath(path)
     if os.path.lexists(path):
         raise FileExistsError(
@@ -25,7 +26,7 @@ def of(path):
 
 
 def whole(model, preprocessing=None):
-    """A model with what comes before it.
+    """Returns a model together with what comes before it.
 
     Raises:
         ValueError: `model` or `preprocessing` is not a built model, or a weight is not
@@ -46,14 +47,19 @@ def check(name, model):
 
 
 def signature(model, batch_size=None):
-    """Of its call, for Keras; `None` for a subclassed model, where Keras finds it."""
+    """The arguments of a call of a model, a list of a structure of `InputSpec`."""
     if is_subclassed(model):
-        return None
+        shapes = model.get_build_config()["input_shape"]
+        spec = functools.partial(_spec, model.input_dtype, batch_size)
+        return [keras.tree.map_shape_structure(spec, shapes)]
     inputs = keras.tree.map_structure(
-        lambda x: keras.InputSpec(x.dtype, (batch_size, *x.shape[1:]), name=x.name),
-        input_of(model),
+        lambda x: _spec(x.dtype, batch_size, x.shape, x.name), input_of(model)
     )
     return [inputs]
+
+
+def _spec(dtype, batch_size, shape, name=None):
+    return keras.InputSpec(dtype, (batch_size, *shape[1:]), name=name)
 
 
 def is_subclassed(model):

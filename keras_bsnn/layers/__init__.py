@@ -1,7 +1,7 @@
 """Layers for very deep networks."""
 
+from keras_bsnn.depth import DepthStack
 from keras_bsnn.layers.batch_norm_dense import BatchNormDense
-from keras_bsnn.layers.depth_stack import DepthStack
 from keras_bsnn.layers.orthogonal_dense import OrthogonalDense
 from keras_bsnn.layers.roaf import ROAF
 from keras_bsnn.layers.roaf_cell import ROAFCell

@@ -6,7 +6,7 @@ import warnings
 import keras
 from keras import ops
 
-from keras_bsnn import _backend, activations
+from keras_bsnn import _backend, _facts, _steps, activations
 from keras_bsnn._public import public
 from keras_bsnn.layers import _orthogonal_kernel
 from keras_bsnn.ops import _check
@@ -62,8 +62,6 @@ class BatchNormDense(keras.layers.Layer):
     >>> bool(abs(keras.ops.std(y) - 1) < 1e-4)
     True
     """
-
-    is_normalizing = True
 
     def __init__(
         self,
@@ -184,6 +182,17 @@ class BatchNormDense(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
+
+    is_normalizing = True
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is an affine map in evaluation: without an activation."""
+        return _facts.is_linear(self.activation)
+
+    def export_steps(self) -> list:
+        """What the layer computes in evaluation, for `keras_bsnn.export`."""
+        return _steps.of_dense(self)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -3,11 +3,11 @@
 import keras
 from keras import ops
 
-from keras_bsnn import activations, manifolds
+from keras_bsnn import _backend, _facts, _steps, activations, manifolds
 from keras_bsnn._public import public
+from keras_bsnn.depth import Layer, Rule, Step
 from keras_bsnn.layers import _orthogonal_kernel, _parts
 from keras_bsnn.ops import _check, orthogonal
-from keras_bsnn.ops.dense_rule import DenseRule
 
 
 @public
@@ -107,19 +107,18 @@ class OrthogonalDense(keras.layers.Layer):
                 "`inputs` must be of floating point: cast and standardize them first. "
                 f"Received: dtype={keras.backend.standardize_dtype(inputs.dtype)}"
             )
-        product = orthogonal.tangent_matmul if self.tangent_gradient else ops.matmul
-        x = product(inputs, self.kernel)
-        if self.use_bias:
-            x = ops.add(x, self.bias)
-        return self.activation(x)
+        return self._rule().apply(inputs, self.depth_tensors())
 
     def depth_rule(self):
-        """The gradient of a stack of these layers, for `DepthStack`."""
-        if not activations.is_pointwise(self.activation):
-            return None
-        return DenseRule(
-            self.activation, self.use_bias, self.compute_dtype, self.tangent_gradient
-        )
+        """The rule of a stack of these layers, for `DepthStack`."""
+        return self._rule() if activations.is_pointwise(self.activation) else None
+
+    def _rule(self):
+        return DenseRule(self.activation, self.compute_dtype, self.tangent_gradient)
+
+    def depth_tensors(self):
+        """The variables of the layer, as the rule takes them."""
+        return Layer([self.kernel, self.bias] if self.use_bias else [self.kernel])
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
@@ -133,6 +132,15 @@ class OrthogonalDense(keras.layers.Layer):
                 f"The kernel of layer {self.name!r} is not orthogonal: its error is "
                 f"{error:.3g}, more than eps={eps:g}."
             )
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is an affine map in evaluation: without an activation."""
+        return _facts.is_linear(self.activation)
+
+    def export_steps(self) -> list:
+        """What the layer computes in evaluation, for `keras_bsnn.export`."""
+        return _steps.of_dense(self)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -149,3 +157,72 @@ class OrthogonalDense(keras.layers.Layer):
             "bias_constraint": serialize(self.bias_constraint),
             "tangent_gradient": self.tangent_gradient,
         }
+
+
+class DenseRule(Rule):
+    """`activation(x @ kernel + bias)`, layer after layer.
+
+    Of each layer only the pre-activation is kept: from it come both the input and the
+    slope of the next layer by pointwise operations, so that nothing is multiplied
+    twice. Kernel gradients are one batched product for many layers.
+
+    The weights of a layer are `[kernel]` or `[kernel, bias]`.
+
+    Args:
+        activation: a pointwise callable of tensors.
+        dtype: name of the dtype in which to compute.
+        tangent: whether the gradient of the kernel is projected to the tangent space
+            of the orthogonal matrices, see `orthogonal.tangent_gradient`.
+    """
+
+    chunk = 64
+
+    def __init__(self, activation, dtype, tangent=False):
+        self.activation = activation
+        self.dtype = dtype
+        self.tangent = tangent
+
+    def step(self, carry, layer):
+        kernel, *bias = (ops.cast(w, self.dtype) for w in layer.weights)
+        product = orthogonal.tangent_matmul if self.tangent else ops.matmul
+        x = sum(bias, product(carry, kernel))
+        return Step(self.activation(x), kept=x)
+
+    def entering(self, first, below, is_first):
+        return (
+            first
+            if is_first is True
+            else ops.where(is_first, first, self.activation(below))
+        )
+
+    def prepare(self, entering, kept, layers):
+        outputs, slopes = _backend.value_and_slope(self.activation, kept)
+        inputs = ops.concatenate([entering[None], outputs[:-1]])
+        return (inputs, slopes, kept) if self.tangent else (inputs, slopes)
+
+    def pull(self, gradient, prepared, layer):
+        kernel = ops.cast(layer.weights[0], self.dtype)
+        of_product = gradient.carry * prepared[1]
+        of_input = ops.matmul(of_product, ops.transpose(kernel))
+        return of_input, (of_product, of_input) if self.tangent else (of_product,)
+
+    def gradients(self, prepared, pulled, layers):
+        _, *bias = layers.weights
+        inputs, of_product = _flat(prepared[0]), _flat(pulled[0])
+        if self.tangent:
+            products = _flat(prepared[2])
+            if bias:
+                products = products - ops.cast(bias[0], self.dtype)[:, None]
+            of_kernel = orthogonal.tangent_gradient(
+                inputs, products, _flat(pulled[1]), of_product
+            )
+        else:
+            of_kernel = ops.matmul(ops.swapaxes(inputs, -1, -2), of_product)
+        found = [of_kernel, *(ops.sum(of_product, axis=1) for _ in bias)]
+        pairs = zip(found, layers.weights, strict=True)
+        return [ops.cast(gradient, w.dtype) for gradient, w in pairs], ()
+
+
+def _flat(x):
+    """`(layers, ..., units)` to `(layers, samples, units)`."""
+    return ops.reshape(x, (x.shape[0], -1, x.shape[-1]))

@@ -1,14 +1,17 @@
 """A recurrent network with random orthogonal filters, a whole sequence at once."""
 
+import functools
 import inspect
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend, activations
+from keras_bsnn import _backend, _steps, activations
 from keras_bsnn._public import public
+from keras_bsnn.depth import _checkpoints, _loop, _options
 from keras_bsnn.layers.roaf_cell import ROAFCell
-from keras_bsnn.ops import _check, depth_loop
+from keras_bsnn.ops import _check, roaf
 
 OF_CELL = [*inspect.signature(ROAFCell).parameters][:-1]  # without **kwargs
 
@@ -90,13 +93,17 @@ class ROAF(keras.layers.RNN):
             return super().inner_loop(sequences, initial_state, mask, training)
         (state,) = keras.tree.flatten(initial_state)
         masks = [] if mask is None else keras.tree.flatten(mask)
-        last, others = self._loop(
+        found = self._through_time(
             _backend.at_least_float32(state),
             self._in_time(sequences),
             [ops.expand_dims(self._in_time(mask), -1) for mask in masks],
             keep=training is not False,
         )
-        each = ops.swapaxes(others[0], 0, 1) if others else ops.expand_dims(last, 1)
+        last = found.carry
+        if self.return_sequences:
+            each = ops.swapaxes(found.outputs[0], 0, 1)
+        else:
+            each = ops.expand_dims(last, 1)
         return last, each, [last]
 
     def _in_time(self, x):
@@ -104,19 +111,49 @@ class ROAF(keras.layers.RNN):
         x = ops.swapaxes(x, 0, 1)
         return ops.flip(x, axis=0) if self.go_backwards else x
 
-    def _loop(self, state, inputs, masks, keep):
-        rule = self.cell.rule(
-            dtypes=[state.dtype] * self.return_sequences, is_masked=bool(masks)
-        )
-        tensors = depth_loop.Tensors(
-            weights=(inputs,),
-            constants=tuple(masks),
-            shared=tuple(map(_backend.read, self.cell.own_weights())),
-            fixed=tuple(map(_backend.read, self.cell.filter_parameters)),
-        )
-        steps = ops.shape(inputs)[0]
+    def _through_time(self, state, inputs, masks, keep):
         _check_checkpoints(self.checkpoint_every, inputs.shape[0])
-        return depth_loop.run(rule, state, tensors, steps, self.checkpoint_every, keep)
+        rule = self.cell.rule()
+        if self.return_sequences:
+            rule = _options.EveryOutput(rule)
+        tensors = _backend.map_tensors(_backend.read, self.cell.tensors())
+        steps = tensors._replace(weights=inputs, constants=masks)
+        loop = _loop.Loop(ops.shape(inputs)[0], keep)
+        return _checkpoints.run(rule, state, steps, loop, self.checkpoint_every)
+
+    def export_steps(self) -> list | None:
+        """What the layer computes in evaluation, for `keras_bsnn.export`.
+
+        With ReLU, a `SimpleRNN` of three times the units does it, because
+        `h = relu(h) - relu(-h)`: its state is `relu(z)` of the pre-activation `z`, and
+        both parts of the filtered state. `None` with another activation.
+        """
+        if self.cell.activation is not keras.activations.relu or self.return_state:
+            return None
+        n = self.units
+        beta = roaf.beta_of(self.alpha, self.cell.beta)
+        state = np.concatenate([beta * np.eye(n), np.eye(n), -np.eye(n)])
+        shared = ("return_sequences", "go_backwards", "stateful")
+        config = {name: getattr(self, name) for name in shared}
+        make = functools.partial(
+            keras.layers.SimpleRNN, 3 * n, "relu", dtype=_steps.DTYPE, **config
+        )
+        kept = _steps.Kept(make, self._weights_with_parts(state))
+        return [kept, _steps.Affine(state, np.zeros(n))]
+
+    def _weights_with_parts(self, state):
+        """The weights of that layer; `state` maps its state to `h`."""
+        cell, n = self.cell, self.units
+        kernel = ops.convert_to_numpy(cell.kernel)
+        recurrent = ops.convert_to_numpy(cell.recurrent_kernel)
+        bias = ops.convert_to_numpy(cell.bias) if cell.use_bias else np.zeros(n)
+        filtered = ops.convert_to_numpy(cell.filtered(np.eye(n, dtype="float32")))
+        filtered = cell.alpha * filtered
+        return [
+            np.pad(kernel, ((0, 0), (0, 2 * n))),
+            state @ np.concatenate([recurrent, filtered, -filtered], axis=1),
+            np.pad(bias, (0, 2 * n)),
+        ]
 
     def get_config(self):
         config = super().get_config()

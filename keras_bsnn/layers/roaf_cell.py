@@ -5,9 +5,10 @@ from keras import ops
 
 from keras_bsnn import activations
 from keras_bsnn._public import public
+from keras_bsnn.depth import Layer
 from keras_bsnn.layers import _filters, _parts, roaf_dense
+from keras_bsnn.layers._roaf_rule import ROAFStepRule
 from keras_bsnn.ops import roaf
-from keras_bsnn.ops.roaf_rule import StepRule
 
 
 @public
@@ -119,10 +120,8 @@ class ROAFCell(keras.layers.Layer):
 
     def call(self, inputs, states):
         (state,) = states if isinstance(states, (list, tuple)) else [states]
-        rule = self.rule()
-        weights = [inputs, *self.own_weights()]
-        x, _ = rule.step(rule.enter(state), weights, self.filter_parameters, index=0)
-        x = ops.cast(x, state.dtype)
+        tensors = self.tensors()._replace(weights=inputs)
+        x = ops.cast(self.rule().apply(state, tensors), state.dtype)
         return x, [x] if isinstance(states, (list, tuple)) else x
 
     def filtered(self, x):
@@ -130,16 +129,20 @@ class ROAFCell(keras.layers.Layer):
         filter = _filters.get(self.filter)
         return filter.apply(x, *self.filter_parameters, *self._made)
 
-    def rule(self, **kwargs):
+    def rule(self):
         """What a step does, and its gradient."""
-        return StepRule(
+        return ROAFStepRule(
             _filters.get(self.filter),
             self.activation,
             self.alpha,
             roaf.beta_of(self.alpha, self.beta),
             self.compute_dtype,
-            self._made,
-            **kwargs,
+        )
+
+    def tensors(self):
+        """What all steps share, as the rule takes it."""
+        return Layer(
+            shared=self.own_weights(), fixed=[*self.filter_parameters, *self._made]
         )
 
     def get_initial_state(self, batch_size=None):

@@ -1,13 +1,13 @@
 """A dense layer beside a random orthogonal filter of what it receives."""
 
 import keras
-from keras import ops
 
-from keras_bsnn import activations
+from keras_bsnn import _steps, activations
 from keras_bsnn._public import public
+from keras_bsnn.depth import Layer
 from keras_bsnn.layers import _filters, _parts
+from keras_bsnn.layers._roaf_rule import ROAFRule
 from keras_bsnn.ops import _check, roaf
-from keras_bsnn.ops.roaf_rule import LayerRule
 
 
 @public
@@ -104,28 +104,37 @@ class ROAFDense(keras.layers.Layer):
         self._stored, self._made = _filters.parameters(self, not self.shared_filter)
 
     def call(self, inputs):
-        rule = self._rule()
-        weights = [self.kernel, self.bias] if self.use_bias else [self.kernel]
-        x, _ = rule.step(rule.enter(inputs), weights, self._stored, index=0)
-        return ops.cast(x, self.compute_dtype)
+        return self._rule().apply(inputs, self.depth_tensors())
 
     def depth_rule(self):
-        """The gradient of a stack of these layers, for `DepthStack`."""
+        """The rule of a stack of these layers, for `DepthStack`."""
         return self._rule() if activations.is_pointwise(self.activation) else None
 
     def _rule(self):
-        return LayerRule(
+        return ROAFRule(
             _filters.get(self.filter),
             self.activation,
             self.alpha,
             roaf.beta_of(self.alpha, self.beta),
             self.compute_dtype,
-            self._made,
-            constants=len(self._stored),
         )
+
+    def depth_tensors(self):
+        """The variables of the layer, as the rule takes them."""
+        weights = [self.kernel, self.bias] if self.use_bias else [self.kernel]
+        return Layer(weights, constants=[*self._stored], fixed=[*self._made])
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def export_steps(self) -> list:
+        """What the layer computes in evaluation, for `keras_bsnn.export`."""
+        alpha = float(_steps.rounded(self.alpha))
+        filtered = _steps.affine(self, alpha=alpha, beta=0.0)
+        inner = _steps.affine(self, alpha=0.0, beta=1.0, activation=None)
+        beta = _steps.scaled(roaf.beta_of(self.alpha, self.beta))
+        added = [inner, *_steps.of_activation(self.activation), beta]
+        return [_steps.Sum(([filtered], added))]
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -147,8 +147,7 @@ class _Stack:
                 self.optimizer.update_step(gradients[i], self.weight, rate)
                 return carry, [_backend.read(one) for one in ones]
 
-        dtypes = [one.dtype for one in ones]
-        _, stepped = _backend.loop(layer, (), math.prod(self.layers), dtypes)
+        _, stepped = _backend.loop(layer, (), math.prod(self.layers), like=ones)
         for stack, value in zip(stacks, stepped, strict=True):
             self.owner.assign(stack, ops.reshape(value, stack.shape))
 

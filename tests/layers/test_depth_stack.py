@@ -1,52 +1,21 @@
+import concurrent.futures
 import json
+import threading
 
 import keras
 import numpy as np
 import pytest
+from blocks import Attention, Gate
 from keras import ops
 from layer_checker import check_layer
 
 from keras_bsnn import _backend
 from keras_bsnn.activations import DepthShaped
 from keras_bsnn.constraints import Orthogonal
-from keras_bsnn.layers import DepthStack, OrthogonalDense
+from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
 from keras_bsnn.ops import orthogonal
 
 DEPTH, UNITS, BATCH = 5, 6, 8
-
-
-@keras.saving.register_keras_serializable("tests")
-class Gate(keras.layers.Layer):
-    """A user's own layer, with a loss and a state of its own."""
-
-    def build(self, input_shape):
-        self.w = self.add_weight(shape=(input_shape[-1],), name="w", initializer="ones")
-        self.calls = self.add_weight(
-            shape=(), name="calls", initializer="zeros", trainable=False
-        )
-
-    def call(self, x):
-        self.calls.assign(self.calls + 1)
-        self.add_loss(0.1 * ops.mean(ops.square(x * self.w)))
-        return x + ops.tanh(self.w * x)
-
-
-@keras.saving.register_keras_serializable("tests")
-class Attention(keras.layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.norm = keras.layers.LayerNormalization()
-        self.attention = keras.layers.MultiHeadAttention(2, 3, dropout=0.2)
-        self.supports_masking = True
-
-    def build(self, input_shape):
-        self.norm.build(input_shape)
-        self.attention.build(input_shape, input_shape)
-
-    def call(self, x, training=None, mask=None):
-        h = self.norm(x)
-        mask = None if mask is None else mask[:, None, :]
-        return x + self.attention(h, h, attention_mask=mask, training=training)
 
 
 BLOCKS = {
@@ -204,9 +173,9 @@ def test_shards_change_no_number(name, checkpoint_every, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["orthogonal dense", "attention"])
-def test_every_output(name):
+def test_return_sequences(name):
     x, _ = (a.astype("float32") for a in sample(name))
-    stack = DepthStack(BLOCKS[name](), DEPTH, return_sequence=True)
+    stack = DepthStack(BLOCKS[name](), DEPTH, return_sequences=True)
     outputs = stack(x, training=False)
     assert outputs.shape == stack.compute_output_shape(x.shape)
     h = x
@@ -216,10 +185,10 @@ def test_every_output(name):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_every_output_has_its_gradient(jit_compile):
+def test_each_output_has_its_gradient(jit_compile):
     x, _ = (a.astype("float32") for a in sample("dense"))
     block = OrthogonalDense(UNITS, "gp_tanh", kernel_constraint=None)
-    stack = DepthStack(block, DEPTH, return_sequence=True)
+    stack = DepthStack(block, DEPTH, return_sequences=True)
     stacked = model_of([stack], x, jit_compile)
     layers = [stack.layer_at(i) for i in range(DEPTH)]
     inputs = h = keras.Input((UNITS,))
@@ -336,6 +305,42 @@ def test_a_seed_repeats_the_weights():
     assert np.abs(weights(1) - weights(2)).min() > 0
 
 
+@pytest.mark.parametrize("draw", [keras.random.normal, None])
+def test_an_initializer_keeps_what_it_was_given(draw):
+    """A class of a user, without `get_config`, which may draw by NumPy."""
+
+    class Wide(keras.initializers.Initializer):
+        def __init__(self, scale=1.0, seed=None):
+            self.scale, self.seed = scale, seed
+
+        def __call__(self, shape, dtype=None):
+            if draw:
+                return self.scale * draw(shape, dtype=dtype, seed=self.seed)
+            return self.scale * np.random.default_rng(self.seed).normal(size=shape)
+
+    for seed in (None, 1):
+        block = keras.layers.Dense(8, kernel_initializer=Wide(100.0, seed))
+        stack = DepthStack(block, 4)
+        stack.build((None, 8))
+        kernel = stack.get_weights()[0]
+        assert 80 < kernel.std() < 120
+        assert len(np.unique(kernel[:, 0, 0])) == 4
+
+
+def test_a_model_whose_initializer_would_be_lost():
+    class Wide(keras.initializers.Initializer):
+        def __init__(self, scale):
+            self.scale = scale
+
+        def __call__(self, shape, dtype=None):
+            return ops.full(shape, self.scale, dtype)
+
+    dense = keras.layers.Dense(4, kernel_initializer=Wide(2.0))
+    model = keras.Sequential([keras.Input((4,)), dense])
+    with pytest.raises(ValueError, match=r"`kernel_initializer`.*get_config"):
+        DepthStack(model, 2).build((None, 4))
+
+
 def test_an_initializer_of_ones_own():
     def counting(shape, dtype=None):
         counting.calls += 1
@@ -398,34 +403,38 @@ def test_mixed_precision_keeps_float32_gradients(jit_compile):
     assert keras.backend.standardize_dtype(stack(x).dtype) == "bfloat16"
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX can do it")
-def test_a_second_derivative_is_refused():
-    import tensorflow as tf
-
-    stack, x = DepthStack(OrthogonalDense(3), 2), tf.ones((1, 3))
-    with (
-        pytest.raises(NotImplementedError, match="second derivative"),
-        tf.GradientTape() as outer,
-    ):
-        outer.watch(x)
-        with tf.GradientTape() as inner:
-            inner.watch(x)
-            y = stack(x)
-        first = inner.gradient(y, x)
-        outer.gradient(first, x)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="TensorFlow refuses")
-def test_a_second_derivative():
-    import jax
-
-    stack = DepthStack(OrthogonalDense(3, "gp_tanh"), 2)
-    x = np.random.default_rng(0).normal(size=(1, 3)).astype("float32")
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("depth", [2, 65])
+@pytest.mark.parametrize("name", ["orthogonal dense", "tangent gradient", "own layer"])
+def test_a_gradient_penalty(name, depth, jit_compile):
+    """The gradient of the norm of a gradient, which differentiates twice."""
+    stack = DepthStack(BLOCKS[name](), depth)
+    x = sample(name, 2)[0].astype("float32")
     stack(x)
-    layers = [stack.layer_at(i) for i in range(2)]
-    ours = jax.hessian(lambda x: ops.sum(stack(x)))(x)
-    theirs = jax.hessian(lambda x: ops.sum(layers[1](layers[0](x))))(x)
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    layers = [stack.layer_at(i) for i in range(depth)]
+    variables = [v for layer in layers for v in layer.trainable_variables]
+    ours = penalty_gradients(stack, stack.trainable_variables, x, jit_compile)
+    theirs = penalty_gradients(keras.Sequential(layers), variables, x, False)
+    count = len(stack.trainable_variables)
+    for i, gradient in enumerate(ours):
+        expected = np.stack([np.asarray(g) for g in theirs[i::count]])
+        scale = max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(gradient / scale, expected / scale, atol=1e-4)
+
+
+def penalty_gradients(network, variables, x, jit_compile):
+    def function(x, *values):
+        def penalty(values):
+            with keras.StatelessScope(zip(variables, values, strict=True)):
+                (of_x,) = _backend.gradients(
+                    lambda tensors: ops.sum(ops.square(network(tensors[0]))), [x]
+                )
+            return ops.square(ops.norm(of_x) - 1)
+
+        return _backend.gradients(penalty, [*values])
+
+    values = map(_backend.read, variables)
+    return _backend.compiled(function, jit_compile)(ops.convert_to_tensor(x), *values)
 
 
 def test_ten_thousand_layers_are_saved_and_served(tmp_path):
@@ -498,6 +507,79 @@ def test_freezing():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(
+    "block", [lambda: keras.layers.BatchNormalization(), lambda: BatchNormDense(4)]
+)
+def test_a_frozen_stack_keeps_its_statistics(block):
+    x = 3 * np.random.default_rng(0).normal(size=(32, 4)).astype("float32") + 1
+    stack = DepthStack(block(), 2)
+    expected = stack(x, training=False)
+    before = stack.get_weights()
+    stack.trainable = False
+    np.testing.assert_allclose(stack(x, training=True), expected, atol=1e-6)
+    for a, b in zip(before, stack.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    stack.trainable = True
+    assert np.abs(stack(x, training=True) - expected).max() > 0.1
+
+
+def test_a_stack_in_a_layer_without_build():
+    class Residual(keras.layers.Layer):
+        def __init__(self, body):
+            super().__init__()
+            self.body = body
+
+        def call(self, x):
+            return x + self.body(x)
+
+    x = np.ones((2, 4), "float32")
+    stack = DepthStack(keras.layers.Dense(4), 3)
+    y = Residual(stack)(x)
+    assert np.unique(stack.get_weights()[0][:, 0, 0]).size == 3
+    np.testing.assert_allclose(y, x + stack(x), atol=1e-6)
+
+
+def test_threads_build_stacks_at_once():
+    """Each waits within `build` for the other to be within its own."""
+    inside = threading.Barrier(2, timeout=60)
+
+    class Slow(keras.layers.Dense):
+        def build(self, input_shape):
+            inside.wait()
+            super().build(input_shape)
+
+    def build(seed):
+        initializer = keras.initializers.GlorotUniform(seed)
+        stack = DepthStack(Slow(4, kernel_initializer=initializer), 2)
+        stack.build((None, 4))
+        return stack.get_weights()[0]
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        ones, twos = pool.map(build, (1, 2))
+    for seed, found in ((1, ones), (2, twos)):
+        initializer = keras.initializers.GlorotUniform(seed)
+        stack = DepthStack(keras.layers.Dense(4, kernel_initializer=initializer), 2)
+        stack.build((None, 4))
+        np.testing.assert_array_equal(stack.get_weights()[0], found)
+
+
+def test_names_of_parts_that_end_as_the_block(tmp_path):
+    parts = [keras.layers.Dense(4, name=f"{name}_block") for name in ("conv", "dense")]
+    stack = DepthStack(keras.Sequential(parts, name="block"), 3)
+    model = keras.Sequential([keras.Input((4,)), stack])
+    names = [
+        f"{name}_block_{w}" for name in ("conv", "dense") for w in ("kernel", "bias")
+    ]
+    assert [w.name for w in stack.weights] == names
+    model.save(tmp_path / "model.h5")
+
+
+def test_integers_of_images():
+    stack = DepthStack(OrthogonalDense(4), 3)
+    with pytest.raises(ValueError, match="floating point"):
+        stack(np.zeros((2, 4), "uint8"))
+
+
 class Random(keras.layers.Layer):
     def build(self, input_shape):
         self.w = self.add_weight(shape=(1,), name="w")
@@ -539,9 +621,12 @@ def test_blocks_that_cannot_be_stacked(block, message):
 
 def test_a_shared_block():
     block = keras.layers.Dense(3)
-    DepthStack(block, 2)
+    first, second = DepthStack(block, 2), DepthStack(block, 3)
+    first.build((None, 3))
     with pytest.raises(ValueError, match="must not be shared"):
-        DepthStack(block, 3)
+        second.build((None, 3))
+    with pytest.raises(ValueError, match="in another stack"):
+        DepthStack(block, 4)
 
 
 @pytest.mark.parametrize(

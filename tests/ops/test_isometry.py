@@ -108,7 +108,7 @@ def test_the_gap_of_a_network_decays_by_its_sharp_rate(d):
         keras.utils.set_random_seed(seed)
         block = BatchNormDense(d, center=False, scale_by="norm", epsilon=0)
         x = haar((d, d), seed) * np.exp(0.2 * np.cos(np.arange(d)))
-        layers = DepthStack(block, 60, return_sequence=True)
+        layers = DepthStack(block, 60, return_sequences=True)
         outputs = np.asarray(layers(x.astype("float32"), training=True))
         gaps = gap(np.swapaxes(outputs, 0, 1))
         assert gaps[-1] < gaps[0]

@@ -1,27 +1,31 @@
 """ONNX files, for ONNX Runtime and others."""
 
 import functools
+import os
 import re
 
+import keras
 import numpy as np
 
-from keras_bsnn._public import public
 from keras_bsnn.export import _draft
 from keras_bsnn.export._converters import check_backend, lacking
 
 
-@public
-def onnx(model, path, preprocessing=None):
+def onnx(
+    model: keras.Model,
+    path: str | os.PathLike,
+    preprocessing: keras.Model | None = None,
+) -> None:
     """Exports a model as an ONNX file, with any batch size, and any length if it has.
 
-    The file appears complete or not at all, and passes ONNX's own check. Needs the
+    The file appears complete or not at all, and passes ONNX's own check. It needs the
     packages tf2onnx and onnx.
 
     `keras_bsnn.export.to_keras(model)` has fewer operations, and is faster.
 
     Args:
         model: a built Keras model.
-        path: of the file to create, `"....onnx"`.
+        path: path of the file to create, `"....onnx"`.
         preprocessing: a built Keras model whose outputs are the inputs of `model`, to
             be its first part. `None` for none.
 
@@ -43,11 +47,37 @@ def onnx(model, path, preprocessing=None):
     """
     check_backend("ONNX")
     whole = _draft.whole(model, preprocessing)
-    _know_erfc()
-    with _draft.of(path) as draft:
-        signature = _draft.signature(whole)
-        whole.export(draft, format="onnx", verbose=False, input_signature=signature)
+    with _draft.complete(path) as draft:
+        _convert(whole, draft)
         _check(draft)
+
+
+def _convert(model, path):
+    import tensorflow as tf
+    import tf2onnx
+
+    specs = keras.tree.map_structure(
+        lambda x: tf.TensorSpec(x.shape, x.dtype, x.name), _draft.signature(model)
+    )
+    function = tf.function(functools.partial(model, training=False))
+    handlers = {"Erfc": (_erfc, ["Erf"])}
+    tf2onnx.convert.from_function(
+        function, specs, custom_op_handlers=handlers, output_path=path
+    )
+
+
+def _erfc(ctx, node, name, args):
+    """Makes `1 + erf(-x)` of a node that is `erf(x)`, in the place of `erfc(x)`.
+
+    GELU has it in it, and tf2onnx does not know it.
+    """
+    from tf2onnx.utils import ONNX_TO_NUMPY_DTYPE
+
+    dtype = ONNX_TO_NUMPY_DTYPE[ctx.get_dtype(node.output[0])]
+    one = ctx.make_const(f"{name}/one", np.ones((), dtype))
+    ctx.insert_new_node_on_input(node, "Neg", node.input[0])
+    inputs = [node.output[0], one.output[0]]
+    ctx.insert_new_node_on_output("Add", node.output[0], inputs=inputs)
 
 
 def _check(path):
@@ -60,20 +90,3 @@ def _check(path):
         if not operations:
             raise
         raise lacking("ONNX", operations) from error
-
-
-@functools.cache
-def _know_erfc():
-    """Tells tf2onnx that `erfc(x) = 1 + erf(-x)`, which GELU has in it."""
-    from tf2onnx.handler import tf_op
-    from tf2onnx.utils import ONNX_TO_NUMPY_DTYPE
-
-    @tf_op("Erfc", onnx_op="Erf")
-    class Erfc:
-        @classmethod
-        def version_9(cls, ctx, node, **kwargs):
-            dtype = ONNX_TO_NUMPY_DTYPE[ctx.get_dtype(node.output[0])]
-            one = ctx.make_const(f"{node.name}/one", np.ones((), dtype))
-            ctx.insert_new_node_on_input(node, "Neg", node.input[0])
-            inputs = [node.output[0], one.output[0]]
-            ctx.insert_new_node_on_output("Add", node.output[0], inputs=inputs)

@@ -1,30 +1,36 @@
 """LiteRT files, for phones and small devices."""
 
+import os
 import re
 
-from keras_bsnn._public import public
+import keras
+
 from keras_bsnn.export import _draft
 from keras_bsnn.export._converters import check_backend, lacking
 from keras_bsnn.ops import _check
 
 
-@public
-def litert(model, path, preprocessing=None, batch_size=None):
+def litert(
+    model: keras.Model,
+    path: str | os.PathLike,
+    preprocessing: keras.Model | None = None,
+    batch_size: int | None = None,
+) -> None:
     """Exports a model for LiteRT, formerly TensorFlow Lite.
 
-    The file appears complete or not at all. It has LiteRT's own operations alone, so
+    The file appears complete or not at all. It has LiteRT's own operations only, so
     that each of its runtimes can run it, such as the package ai-edge-litert.
 
     `keras_bsnn.export.to_keras(model)` has fewer operations, and is faster.
 
     Args:
         model: a built Keras model.
-        path: of the file to create, `"....tflite"`.
+        path: path of the file to create, `"....tflite"`.
         preprocessing: a built Keras model whose outputs are the inputs of `model`, to
             be its first part. `None` for none.
         batch_size: number of samples in a call, or `None` for any. LiteRT must know it
             for a recurrent layer that returns sequences, and for those of Keras itself,
-            as `to_keras` makes them.
+            which `to_keras` makes.
 
     Raises:
         FileExistsError: `path` exists already.
@@ -49,7 +55,7 @@ def litert(model, path, preprocessing=None, batch_size=None):
     if batch_size is not None:
         _check.integer("batch_size", batch_size)
     whole = _draft.whole(model, preprocessing)
-    with _draft.of(path) as draft:
+    with _draft.complete(path) as draft:
         _convert(whole, draft, batch_size)
 
 

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_bsnn import manifolds
-from keras_bsnn._public import public
 from keras_bsnn._record import versions
 from keras_bsnn.ops import orthogonal
 
@@ -16,8 +16,8 @@ NAME = "certificate.json"
 SEAL = "certificate_sha256"
 
 
-def of(models, tolerance):
-    """A dict for JSON: versions, the hash of the weights, and facts on each kernel.
+def certify(models, tolerance):
+    """Returns a dict for JSON: versions, a hash of the weights, facts on each kernel.
 
     Models may share weights: each counts once.
 
@@ -38,28 +38,27 @@ def of(models, tolerance):
 
 
 def write(certificate, folder):
-    """With the hash of each file that is there, beside these."""
+    """Writes a certificate with the hash of each file in `folder`, alongside them."""
     record = {**certificate, "files_sha256": _hashes_of_files(folder)}
     Path(folder, NAME).write_bytes(_sealed(record))
 
 
-@public
-def verify(path):
+def verify(path: str | os.PathLike) -> dict:
     """Reads the certificate of an exported model, if the files are what they were.
 
     Args:
-        path: of a folder that `keras_bsnn.export.saved_model` has written.
+        path: path of a folder that `keras_bsnn.export.saved_model` has written.
 
     Returns:
         A dict: `versions` of the packages that wrote it, the number of `parameters`,
         `weights_sha256`, `files_sha256`, and `kernels`, a list of dicts with `path`,
         `shape`, `orthogonal` (whether it is constrained to be), `orthogonality_error`
-        and `largest_singular_value`; of a stack, the largest in any layer.
+        and `largest_singular_value`; for a stack, the largest in any layer.
 
     Raises:
         FileNotFoundError: there is no certificate.
-        ValueError: a file is missing, new, or another one; or so is the certificate.
-            Hashes tell of damage: who can write the files can write these, too.
+        ValueError: a file is missing, new or changed, or the certificate is. Hashes
+            detect corruption, not tampering.
 
     Source: this package.
 
@@ -86,7 +85,7 @@ def verify(path):
 
 
 def _sealed(record):
-    """The text of a certificate, with its own hash."""
+    """The text of a certificate with its own hash."""
     seal = hashlib.sha256(json.dumps(record).encode()).hexdigest()
     return json.dumps({**record, SEAL: seal}, indent=1).encode() + b"\n"
 
@@ -97,7 +96,7 @@ def _read(path):
         record = json.loads(text)
         del record[SEAL]
         is_whole = _sealed(record) == text
-    except Exception:  # what is damaged may raise anything
+    except Exception:  # a damaged file may raise anything
         is_whole = False
     if not is_whole:
         raise ValueError(f"{path} is not what was exported: {NAME} changed.")
@@ -145,7 +144,7 @@ def _check_orthogonal(kernels, tolerance):
 
 
 def _hash_of_weights(weights):
-    """Of all values in their order, with their types and shapes."""
+    """A hash of all values in their order, with their types and shapes."""
     found = hashlib.sha256()
     for _, values in weights:
         found.update(f"{values.dtype} {values.shape}".encode())

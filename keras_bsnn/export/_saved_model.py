@@ -1,35 +1,42 @@
 """TensorFlow SavedModels."""
 
+import os
+
 import keras
 
-from keras_bsnn._public import public
-from keras_bsnn.export import _draft, certificate
+from keras_bsnn.export import _certificate, _draft
 
 
-@public
-def saved_model(model, path, preprocessing=None, signatures=None, tolerance=1e-4):
+def saved_model(
+    model: keras.Model,
+    path: str | os.PathLike,
+    preprocessing: keras.Model | None = None,
+    signatures: dict[str, keras.Model] | None = None,
+    tolerance: float = 1e-4,
+) -> None:
     """Exports a model as a TensorFlow SavedModel, which is served without this package.
 
     The folder appears complete or not at all. It has a `certificate.json`, which
-    `keras_bsnn.export.verify` reads: what the kernels are, and hashes of the weights
+    `keras_bsnn.export.verify` reads: facts on the kernels, and hashes of the weights
     and of the files.
 
     Args:
         model: a built Keras model.
-        path: of the folder to create.
+        path: path of the folder to create.
         preprocessing: a built Keras model whose outputs are the inputs of `model`, to
-            be served as its first part: what is served takes raw inputs. `None` for
-            none.
+            be served as its first part, so that what is served takes raw inputs. `None`
+            for none.
         signatures: dict from names to built Keras models of the same inputs, to be
-            served beside `model`, whose own names are `"serve"` and
+            served alongside `model`, whose own names are `"serve"` and
             `"serving_default"`. A model with a dict as its output has named outputs.
-        tolerance: orthogonality error that kernels with the constraint `Orthogonal` may
-            have.
+            `None` for none.
+        tolerance: the largest orthogonality error that kernels with the constraint
+            `Orthogonal` may have.
 
     Raises:
         FileExistsError: `path` exists already.
-        ValueError: a model is not built, or of other inputs, a weight is not finite,
-            or a kernel is not as orthogonal as it must be.
+        ValueError: a model is not built or has other inputs, a weight is not finite, or
+            a kernel is not as orthogonal as it must be.
 
     Source: this package.
 
@@ -46,10 +53,10 @@ def saved_model(model, path, preprocessing=None, signatures=None, tolerance=1e-4
     for name, other in (signatures or {}).items():
         _check_inputs(name, other, model)
     wholes = {name: _draft.whole(m, preprocessing) for name, m in models.items()}
-    certified = certificate.of([*models.values()], tolerance)
-    with _draft.of(path) as draft:
+    certificate = _certificate.certify([*models.values()], tolerance)
+    with _draft.complete(path) as draft:
         _write(wholes, draft)
-        certificate.write(certified, draft)
+        _certificate.write(certificate, draft)
 
 
 def _check_inputs(name, other, model):

@@ -1,0 +1,108 @@
+"""JAX. The functions are described in the module of TensorFlow."""
+
+import contextlib
+
+import jax
+import keras
+
+
+def float64():
+    return jax.enable_x64(True)
+
+
+def exact_matmul():
+    return jax.default_matmul_precision("highest")
+
+
+def is_concrete(tensor):
+    return not isinstance(tensor, jax.core.Tracer)
+
+
+def read(variable):
+    is_variable = isinstance(variable, keras.Variable)
+    return keras.ops.convert_to_tensor(variable.value if is_variable else variable)
+
+
+def eager():
+    return contextlib.nullcontext()
+
+
+def scratch(variables):
+    return keras.StatelessScope([(v, read(v)) for v in variables])
+
+
+def shards(variable):
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 1
+    layout = distribution.get_variable_layout(variable)
+    mesh = layout.device_mesh
+    return dict(zip(mesh.axis_names, mesh.shape, strict=True)).get(layout.axes[0], 1)
+
+
+def is_first_process():
+    return jax.process_index() == 0
+
+
+def read_whole(variable):
+    value = variable.value
+    if not (value.is_fully_addressable or value.is_fully_replicated):
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.process_allgather(value, tiled=True)
+    return keras.ops.convert_to_numpy(variable)
+
+
+def assign_whole(variable, value):
+    sharding = variable.value.sharding
+    if len(sharding.device_set) > 1:  # `assign` would first have all on one
+        value = jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
+    variable.assign(value)
+
+
+def traced_once(function):
+    return jax.jit(function)
+
+
+def compiled(function, jit_compile):
+    return jax.jit(function) if jit_compile else function
+
+
+def output_specs(function, *arguments):
+    specs = keras.tree.map_structure(
+        lambda x: None if x is None else jax.ShapeDtypeStruct(x.shape, x.dtype),
+        arguments,
+    )
+    return jax.eval_shape(function, *specs)
+
+
+def loop(step, carry, count, reverse=False, like=None):
+    if isinstance(count, int) and count == 1:
+        carry, outputs = step(0, carry)
+        return carry, jax.tree.map(lambda x: x[None], outputs)
+    return jax.lax.scan(
+        lambda carry, i: step(i, carry), carry, jax.numpy.arange(count), reverse=reverse
+    )
+
+
+def native_gradients():
+    return contextlib.nullcontext()
+
+
+def with_gradient(function, forward, backward):
+    def pull(residuals, gradients):
+        return tuple(backward(residuals, [_gradient(g) for g in gradients]))
+
+    differentiable = jax.custom_vjp(function)
+    differentiable.defvjp(forward, pull)
+    return differentiable
+
+
+def _gradient(gradient):
+    """That of an integer has a dtype of JAX's own."""
+    return None if gradient.dtype == jax.dtypes.float0 else gradient
+
+
+def vjp(function, *floats):
+    _, pull, more = jax.vjp(function, *floats, has_aux=True)
+    return more, pull

@@ -1,0 +1,215 @@
+"""TensorFlow."""
+
+import contextlib
+import contextvars
+import functools
+
+import keras
+import tensorflow as tf
+
+from keras_bsnn._backend._trees import flatten, map_tensors, pack_like
+
+
+def float64():
+    """A context in which Keras operations on float64 arrays stay in float64."""
+    return contextlib.nullcontext()
+
+
+def exact_matmul():
+    """A context in which float32 products are not rounded to TF32 on a GPU.
+
+    TensorFlow has no such context, only the process-wide switch
+    `tf.config.experimental.enable_tensor_float_32_execution(False)`.
+    """
+    return contextlib.nullcontext()
+
+
+def is_concrete(tensor):
+    """Whether the values of `tensor` can be read now (not while tracing)."""
+    return not tf.is_symbolic_tensor(tensor)
+
+
+def read(variable):
+    """The values of a variable (or tensor) at this point of the program, not copied."""
+    is_variable = isinstance(variable, keras.Variable)
+    return tf.convert_to_tensor(variable.value if is_variable else variable)
+
+
+def eager():
+    """A context in which variables can be read, also while TensorFlow traces."""
+    return tf.init_scope()
+
+
+def scratch(variables):
+    """A context for code of a loop that computes by assigning to variables.
+
+    On JAX, a traced function must have no effects: the variables have their old values
+    after it. On TensorFlow, they keep what was assigned last.
+    """
+    return contextlib.nullcontext()
+
+
+def shards(variable):
+    """Number of devices that the first axis of a variable is divided among."""
+    return 1
+
+
+def is_first_process():
+    """Whether it is this process that writes files, of those that train together."""
+    return True
+
+
+def read_whole(variable):
+    """The value of a variable as a NumPy array, wherever its parts are."""
+    return keras.ops.convert_to_numpy(variable)
+
+
+def assign_whole(variable, value):
+    """Sets a variable to a NumPy array, of which each device takes its part."""
+    variable.assign(value)
+
+
+def traced_once(function):
+    """Traces a function of tensors once for each shape, not at each use.
+
+    The layers of a deep model then share one graph of it, which saves minutes.
+    """
+
+    @functools.cache
+    def traced():  # not before its first use
+        return tf.function(function, autograph=False)
+
+    return lambda *tensors: traced()(*tensors)
+
+
+def compiled(function, jit_compile):
+    """`function`, a callable of tensors, compiled by XLA if `jit_compile`."""
+    if not jit_compile:
+        return function
+    return tf.function(function, autograph=False, jit_compile=True)
+
+
+def output_specs(function, *arguments):
+    """What `function` returns, without values.
+
+    Args:
+        function: callable of structures of tensors that returns one.
+        arguments: structures of tensors, variables or `keras.KerasTensor`.
+
+    Returns:
+        That structure, of objects with a `shape` and a `dtype`.
+    """
+    specs = keras.tree.map_structure(
+        lambda x: None if x is None else tf.TensorSpec(x.shape, x.dtype), arguments
+    )
+    traced = tf.function(function, autograph=False).get_concrete_function(*specs)
+    return traced.structured_outputs
+
+
+def loop(step, carry, count, reverse=False, like=None):
+    """`for i in range(count): carry, outputs = step(i, carry)`, compiled once.
+
+    Args:
+        step: callable of an integer tensor and the carry, a structure of tensors; it
+            returns the next carry and a structure of outputs.
+        carry: what the first step receives.
+        count: number of steps, an integer or a tensor.
+        reverse: whether `i` falls instead.
+        like: structure of tensors with the dtypes of the outputs, if they are known:
+            one trace less.
+
+    Returns:
+        The last carry, and the outputs, stacked along a first axis by `i`.
+    """
+    if isinstance(count, int) and count == 1:
+        carry, outputs = step(0, carry)
+        return carry, pack_like(outputs, [x[None] for x in flatten(outputs)])
+
+    def flat_step(i, tensors):
+        following, outputs = step(i, pack_like(carry, tensors))
+        structure.append(map_tensors(lambda _: True, outputs))
+        return flatten(following), flatten(outputs)
+
+    def body(turn, tensors, arrays):
+        i = count - 1 - turn if reverse else turn
+        tensors, outputs = flat_step(i, tensors)
+        written = [a.write(i, x) for a, x in zip(arrays, outputs, strict=True)]
+        return turn + 1, tensors, written
+
+    structure, tensors = [], flatten(carry)
+    zero = tf.constant(0)
+    if like is None:
+        _, specs = output_specs(flat_step, zero, tensors)
+    else:
+        specs = flatten(like)
+    arrays = [tf.TensorArray(spec.dtype, count) for spec in specs]
+    _, tensors, arrays = tf.while_loop(
+        lambda turn, *_: turn < count,
+        body,
+        (zero, tensors, arrays),
+        maximum_iterations=count,  # XLA must know it
+    )
+    stacked = [array.stack() for array in arrays]
+    return pack_like(carry, tensors), pack_like(structure[0], stacked)
+
+
+_is_native = contextvars.ContextVar("is_native", default=False)
+
+
+@contextlib.contextmanager
+def native_gradients():
+    """A context in which `with_gradient` leaves TensorFlow to differentiate.
+
+    It keeps more, and is not for XLA.
+    """
+    token = _is_native.set(True)
+    try:
+        yield
+    finally:
+        _is_native.reset(token)
+
+
+def with_gradient(function, forward, backward):
+    """A function of tensors whose gradient is given; see the package's own."""
+    if _is_native.get():
+        return function
+
+    @tf.custom_gradient
+    def differentiable(*tensors):
+        outputs, residuals = forward(*tensors)
+
+        def pull(*gradients):
+            pairs = zip(outputs, gradients, strict=True)
+            return backward(residuals, [_gradient(*pair) for pair in pairs])
+
+        return outputs, pull
+
+    return differentiable
+
+
+def _gradient(output, gradient):
+    if not output.dtype.is_floating:
+        return None
+    return tf.zeros_like(output) if gradient is None else tf.convert_to_tensor(gradient)
+
+
+def vjp(function, *floats):
+    """The vector-Jacobian product of tensors of floating point.
+
+    Args:
+        function: callable of tensors that returns a tuple of tensors, and anything.
+        floats: tensors.
+
+    Returns:
+        That anything, and a callable that maps the gradients of the tuple to those of
+        the arguments, which are dense.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(floats)
+        outputs, more = function(*floats)
+
+    def pull(gradients):
+        found = tape.gradient(outputs, floats, gradients, unconnected_gradients="zero")
+        return [tf.convert_to_tensor(gradient) for gradient in found]
+
+    return more, pull

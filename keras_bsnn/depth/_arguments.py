@@ -1,0 +1,147 @@
+"""What a stack is given: its checks, and the shapes and dtypes of its call."""
+
+import keras
+from keras import ops
+
+from keras_bsnn import _backend
+from keras_bsnn.ops import _check
+
+IRRELEVANT = {"name", "seed", "build_config", "shared_object_id"}
+
+
+def check_block(block):
+    if not isinstance(block, keras.layers.Layer):
+        raise _check.refusal("block", "a Keras layer", block)
+    # A model of Keras has its weights from the start, also one that is loaded.
+    if block.built and block.variables and not isinstance(block, keras.Model):
+        raise ValueError(
+            f"`block` must be new: {block.name!r} has weights already, which would be "
+            "ignored, or it is in another stack. DepthStack.from_layers takes built "
+            "layers."
+        )
+
+
+def check_depth(depth, checkpoint_every):
+    _check.integer("depth", depth)
+    if checkpoint_every is None:
+        return
+    _check.integer("checkpoint_every", checkpoint_every, 1, depth)
+    if depth % checkpoint_every:
+        raise ValueError(
+            "`checkpoint_every` must be a divisor of depth. "
+            f"Received: checkpoint_every={checkpoint_every}, depth={depth}"
+        )
+
+
+def check_layers(layers, variables_of):
+    """Raises `ValueError` unless layers are built and equal but for their values."""
+    if not layers or not all(layer.built for layer in layers):
+        raise ValueError(
+            f"`layers` must be built layers, at least one. Received: {layers}"
+        )
+    expected = _pattern(layers[0], variables_of)
+    for layer in layers[1:]:
+        if _pattern(layer, variables_of) != expected:
+            raise ValueError(
+                "`layers` must be equal but for the values of their weights. "
+                f"Received: {layers[0].name!r} and {layer.name!r}"
+            )
+
+
+def _pattern(layer, variables_of):
+    shapes = [(tuple(v.shape), v.dtype) for v in variables_of(layer)]
+    return type(layer), _without_names(layer.get_config()), shapes
+
+
+def _without_names(config):
+    if isinstance(config, dict):
+        return {
+            key: _without_names(value)
+            for key, value in config.items()
+            if key not in IRRELEVANT
+        }
+    if isinstance(config, (list, tuple)):
+        return [_without_names(value) for value in config]
+    return config
+
+
+def check_initializers(block):
+    """Raises `ValueError` where a clone of a block would lose what is given to it."""
+    layers = block.layers if isinstance(block, keras.Model) else [block]
+    for layer in layers:
+        if isinstance(layer, keras.Model):
+            check_initializers(layer)
+        for name, value in vars(layer).items():
+            base = keras.initializers.Initializer
+            if not isinstance(value, base) or not vars(value):
+                continue
+            if type(value).get_config is base.get_config:
+                raise ValueError(
+                    f"`{name}` of {layer.name!r} must have a `get_config`, by which a "
+                    f"model that is stacked makes new weights. Received: {value!r}"
+                )
+
+
+def check_per_layer(per_layer, depth):
+    for name, value in per_layer.items():
+        for x in keras.tree.flatten(value):
+            shape = getattr(x, "shape", ())
+            if not len(shape) or shape[0] != depth:
+                raise ValueError(
+                    f"`per_layer[{name!r}]` must have a leading axis of depth={depth}. "
+                    f"Received: shape={tuple(shape)}"
+                )
+
+
+def specs(tree, dtype=None):
+    """A structure of tensors without their values.
+
+    Args:
+        tree: the structure.
+        dtype: name of the dtype of those of floating point; `None` for their own.
+    """
+
+    def spec(x):
+        own = keras.backend.standardize_dtype(x.dtype)
+        is_float = keras.backend.is_float_dtype(own)
+        return keras.KerasTensor(tuple(x.shape), dtype if dtype and is_float else own)
+
+    return _backend.map_tensors(spec, tree)
+
+
+def sliced(tree):
+    """The same, of one layer's slices."""
+    return _backend.map_tensors(lambda x: keras.KerasTensor(x.shape[1:], x.dtype), tree)
+
+
+def to_config(tree):
+    """A structure of `keras.KerasTensor`, for a config."""
+    return keras.saving.serialize_keras_object(
+        _backend.map_tensors(lambda x: f"{x.dtype} {list(x.shape)}", tree)
+    )
+
+
+def from_config(config):
+    """The inverse of `to_config`."""
+
+    def spec(text):
+        dtype, _, shape = text.partition(" ")
+        sizes = (n.strip() for n in shape[1:-1].split(",") if n)
+        return keras.KerasTensor(
+            tuple(None if n == "None" else int(n) for n in sizes), dtype
+        )
+
+    tree = keras.saving.deserialize_keras_object(config)
+    return _backend.map_tensors(spec, tree)
+
+
+def cast(inputs, dtype):
+    """The inputs in the dtype of a policy; integers stay what they are."""
+    return _backend.map_tensors(
+        lambda x: ops.cast(x, dtype) if _backend.is_float(x) else x, tensors(inputs)
+    )
+
+
+def tensors(tree):
+    """A structure of arrays, variables or tensors as one of tensors."""
+    return _backend.map_tensors(ops.convert_to_tensor, tree)

@@ -1,0 +1,154 @@
+"""Initializers, constraints and regularizers, applied to each layer of a stack."""
+
+import copy
+
+import keras
+import numpy as np
+
+from keras_bsnn import _backend
+
+CONSTANT = (
+    keras.initializers.Zeros,
+    keras.initializers.Ones,
+    keras.initializers.Constant,
+    keras.initializers.Identity,
+)
+SEEDED = (  # they draw by `keras.random`, which takes a state from a generator
+    keras.initializers.GlorotNormal,
+    keras.initializers.GlorotUniform,
+    keras.initializers.HeNormal,
+    keras.initializers.HeUniform,
+    keras.initializers.LecunNormal,
+    keras.initializers.LecunUniform,
+    keras.initializers.Orthogonal,
+    keras.initializers.RandomNormal,
+    keras.initializers.RandomUniform,
+    keras.initializers.TruncatedNormal,
+    keras.initializers.VarianceScaling,
+)
+
+
+class Initialized:
+    """An initializer of `(depth, ...)` that draws anew for each layer.
+
+    Args:
+        initializer: the initializer of one layer's weight. It is called as it is: one
+            with an attribute `seed` on a copy that has another seed for each layer.
+    """
+
+    def __init__(self, initializer):
+        self.initializer = initializer
+
+    def __call__(self, shape, dtype=None):
+        depth, *shape = shape
+        if getattr(self.initializer, "batched", False):
+            return self.initializer((depth, *shape), dtype=dtype)
+        if type(self.initializer) in CONSTANT:
+            value = self.initializer(tuple(shape), dtype=dtype)
+            return keras.ops.broadcast_to(value, (depth, *shape))
+        if type(self.initializer) in SEEDED:
+            return _drawn(self.initializer, depth, tuple(shape), dtype)
+        values = [
+            keras.ops.convert_to_tensor(draw(tuple(shape), dtype=dtype), dtype)
+            for draw in _reseeded(self.initializer, depth)
+        ]
+        return keras.ops.stack(values)
+
+
+class _State(keras.random.SeedGenerator):
+    """A seed generator that gives one state, a tensor."""
+
+    def __init__(self, state):
+        self.value = state
+
+    def next(self, ordered=True):
+        return self.value
+
+
+def _drawn(initializer, depth, shape, dtype):
+    """One compiled loop over the layers, whose seeds come from the initializer's."""
+
+    def loop(states):
+        def step(i, carry):
+            seeded = copy.copy(initializer)
+            seeded.seed = _State(states[i])
+            return carry, seeded(shape, dtype=dtype)
+
+        return _backend.loop(step, (), depth)[1]
+
+    return _backend.traced_once(loop)(seed_states(initializer.seed, depth))
+
+
+def _reseeded(initializer, depth):
+    """Yields an initializer for each layer."""
+    seed = getattr(initializer, "seed", None)
+    if isinstance(seed, bool) or not isinstance(seed, int):  # it draws anew each time
+        yield from [initializer] * depth
+        return
+    for value in np.random.SeedSequence(seed).generate_state(depth).tolist():
+        seeded = copy.copy(initializer)
+        seeded.seed = value
+        yield seeded
+
+
+def seed_states(seed, depth):
+    """`depth` independent states of seed generators, from a seed or a generator."""
+    if isinstance(seed, keras.random.SeedGenerator):
+        seed = keras.ops.convert_to_numpy(seed.next()).tolist()
+    dtype = keras.random.SeedGenerator(0).state.dtype
+    states = np.random.SeedSequence(seed).generate_state(2 * depth).reshape(depth, 2)
+    return keras.ops.convert_to_tensor(states.astype(dtype))
+
+
+class SeedStates:
+    """An initializer of the states of random number generators.
+
+    Args:
+        state: the state of the block's generator, a list of integers.
+    """
+
+    batched = True
+
+    def __init__(self, state):
+        self.state = state
+
+    def __call__(self, shape, dtype=None):
+        return seed_states(self.state, shape[0])
+
+
+class Constrained:
+    """A constraint of `(depth, ...)` that acts on each layer.
+
+    Args:
+        constraint: the constraint of one layer's weight.
+
+    Attributes:
+        manifold, tolerance: those of the constraint, if it has them.
+    """
+
+    def __init__(self, constraint):
+        self.constraint = constraint
+        self.manifold = getattr(constraint, "manifold", None)
+        self.tolerance = getattr(constraint, "tolerance", 0.0)
+
+    def __call__(self, w):
+        if getattr(self.constraint, "batched", False):
+            return self.constraint(w)
+        w = _backend.read(w)
+
+        def step(i, carry):
+            return carry, self.constraint(w[i])
+
+        # Not vectorized_map: XLA cannot take that of a constraint that iterates.
+        return _backend.loop(step, w[0], w.shape[0])[1]
+
+
+class Regularized:
+    """The sum of a regularizer over the layers of `(depth, ...)`."""
+
+    def __init__(self, regularizer):
+        self.regularizer = regularizer
+
+    def __call__(self, w):
+        each = keras.ops.vectorized_map(self.regularizer, _backend.read(w))
+        return keras.ops.sum(each)

@@ -1,0 +1,248 @@
+"""The pattern of the layers of a stack: a block that holds no layer's weights."""
+
+import inspect
+
+import keras
+from keras import ops
+
+from keras_bsnn import _backend
+from keras_bsnn.depth import _arguments, _per_layer
+from keras_bsnn.depth._rule import Rule, Step
+
+
+class Template:
+    """A built block, as a function of the values of its variables.
+
+    Args:
+        block: a Keras layer that is not built, or a model.
+        inputs, context, per_layer: what it is called with, of `keras.KerasTensor`;
+            see `DepthStack`.
+
+    Attributes:
+        block: the layer, or a clone of a model that was built.
+        weights, constants: lists of its variables, the trainable ones and the others.
+        initializers: those of `weights` and `constants`, in this order.
+        returned, extras: what the block returns: what enters the next layer, and what
+            comes after it, `None` if nothing does.
+
+    Raises:
+        ValueError: the block has no weights, does not return what it takes, or has a
+            weight without initializer.
+    """
+
+    def __init__(self, block, inputs, context=(), per_layer=None):
+        self.arguments = inputs, context, per_layer or {}
+        with keras.StatelessScope():  # in which variables keep their initializers
+            self.block = _new(block)
+            outputs = self._built_outputs()
+            variables = ordered(self.block)
+            self.initializers = [_initializer(variable) for variable in variables]
+        self.weights = [v for v in variables if v.trainable]
+        self.constants = [v for v in variables if not v.trainable]
+        self.returned, self.extras = self.split(outputs)
+
+    def _built_outputs(self):
+        inputs, context, per_layer = self.arguments
+        try:
+            outputs = self.block(inputs, *context, **per_layer)
+        except ValueError as error:
+            if "stateless scope" not in str(error):
+                raise
+            raise ValueError(
+                "The weights of `block` must be made by `add_weight` with an "
+                f"initializer: one of {self.block.name!r} has a value from the start, "
+                "which would be the same in every layer."
+            ) from error
+        if not self.block.variables:
+            raise ValueError(
+                f"`block` must have weights: {self.block.name!r} has none, so that "
+                "all layers are the same."
+            )
+        if not self._returns_what_it_takes(outputs):
+            raise ValueError(
+                "`block` must return a tensor of the shape of its input, or a "
+                "structure of such, alone or in a pair with something more. Received: "
+                f"{self.block.name!r}, which maps {_shapes(inputs)} to "
+                f"{_shapes(outputs)}"
+            )
+        return outputs
+
+    def _returns_what_it_takes(self, outputs):
+        expected = _shapes(self.arguments[0])
+        is_pair = isinstance(outputs, tuple) and len(outputs) == 2
+        return _shapes(outputs) == expected or (
+            is_pair and _shapes(outputs[0]) == expected
+        )
+
+    def check_inputs(self, inputs):
+        """Raises `ValueError` for integers where the layers return floating point."""
+
+        def check(spec, x):
+            if _backend.is_float(spec) and not _backend.is_float(x):
+                dtype = keras.backend.standardize_dtype(x.dtype)
+                raise ValueError(
+                    "`inputs` must be of floating point: cast and standardize them "
+                    f"first. Received: dtype={dtype}"
+                )
+
+        keras.tree.map_structure(check, self.returned, inputs)
+
+    def split(self, outputs):
+        """The next carry, and what the block returns besides."""
+        if _shapes(outputs, ndim=True) == _shapes(self.arguments[0], ndim=True):
+            return outputs, None
+        return outputs
+
+    def new(self, name):
+        """Returns another layer like the block, built, with a name."""
+        layer = clone(self.block, name)
+        inputs, context, per_layer = self.arguments
+        layer(inputs, *context, **per_layer)
+        return layer
+
+    def name_of(self, variable):
+        """The path of a variable inside the block, as a name."""
+        before, _, path = variable.path.partition(f"/{self.block.name}/")
+        return (path or before).replace("/", "_")
+
+    def call(self, carry, layer, training, block=None):
+        """Calls the block with the values of one layer.
+
+        Args:
+            carry: structure of tensors.
+            layer: a `Layer`. Its weights are a pair: the values of `weights`, and the
+                arguments of this layer alone; it shares the context; its fixed tensors
+                are a pair of the masks of the carry and of the context.
+            training: as in the call of a layer.
+            block: another layer with the same variables, to be called in its place.
+
+        Returns:
+            What the block returns, a list of losses, and a dict from the indices of
+            those constants that it has changed to their values.
+        """
+        block = block or self.block
+        values, arguments = layer.weights
+        variables = [*self.weights, *self.constants]
+        state = zip(variables, (*values, *layer.constants), strict=True)
+        if "training" in inspect.signature(block.call).parameters:
+            arguments = {**arguments, "training": training}
+        with keras.StatelessScope(state, collect_losses=True) as scope:
+            before = dict(scope.state_mapping)
+            inputs, context = map(_masked, (carry, layer.shared), layer.fixed)
+            outputs = block(inputs, *context, **arguments)
+        _check_owned(scope, before)
+        updates = {
+            i: scope.get_current_value(v)
+            for i, v in enumerate(self.constants)
+            if scope.get_current_value(v) is not before[id(v)]
+        }
+        return outputs, scope.losses, updates
+
+
+class BlockRule(Rule):
+    """The rule of any block, from its call.
+
+    The outputs of a layer are its loss, a list of none or one, and what the block
+    returns besides its first output.
+
+    Args:
+        template: a `Template`.
+        training: as in the call of a layer.
+        block: as for `Template.call`.
+    """
+
+    def __init__(self, template, training, block=None):
+        self.template = template
+        self.training = training
+        self.block = block
+
+    def step(self, carry, layer):
+        found = self.template.call(carry, layer, self.training, self.block)
+        outputs, losses, updates = found
+        carry, extras = self.template.split(outputs)
+        return Step(carry, (_total(losses), extras), updates)
+
+
+def _total(losses):
+    """The sum, in float32 or wider, as a list; an empty one if there is no loss."""
+    each = [ops.sum(_backend.at_least_float32(loss)) for loss in losses]
+    return [sum(each)] if each else []
+
+
+class _Mask(keras.layers.Layer):
+    """The identity; Keras attaches the mask that it is called with to the result."""
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs, mask=None):
+        return inputs
+
+
+def _masked(tensors, masks):
+    """A structure of tensors, each with its mask if it has one."""
+    if not _backend.flatten(masks):
+        return tensors
+    attach = _Mask(name="mask")
+    return keras.tree.map_structure(
+        lambda x, mask: x if mask is None else attach(x, mask=mask), tensors, masks
+    )
+
+
+def _new(block):
+    """A block that is not built: itself, or a clone of a model."""
+    if not block.built:
+        return block
+    if not isinstance(block, keras.Model):
+        raise ValueError(
+            f"`block` must not be shared: {block.name!r} is in another stack already. "
+            "Make a new one for each."
+        )
+    _arguments.check_initializers(block)
+    return clone(block, block.name)
+
+
+def ordered(layer):
+    """The variables of a layer, trainable ones first."""
+    return sorted(layer.variables, key=lambda variable: not variable.trainable)
+
+
+def clone(layer, name):
+    """A layer of the same configuration, with another name."""
+    return type(layer).from_config({**layer.get_config(), "name": name})
+
+
+def _initializer(variable):
+    """The initializer of a variable that was made without a value, or of its value."""
+    initializer = variable._initializer or _constant(variable)
+    if variable.name == "seed_generator_state":
+        state = initializer(variable.shape, dtype=variable.dtype)
+        return _per_layer.SeedStates(ops.convert_to_numpy(state).tolist())
+    return initializer
+
+
+def _constant(variable):
+    if variable.trainable:
+        raise ValueError(
+            f"The variable {variable.path!r} of `block` must be made in its `build` by "
+            "`add_weight`, with an initializer: it would have the same value in every "
+            "layer."
+        )
+    return keras.initializers.Constant(ops.convert_to_numpy(variable))
+
+
+def _shapes(tree, ndim=False):
+    """The structure of shapes; of numbers of axes, which are known in any trace."""
+    return keras.tree.map_structure(
+        lambda x: str(len(x.shape) if ndim else tuple(x.shape)), tree
+    )
+
+
+def _check_owned(scope, known):
+    if scope.state_mapping.keys() - known.keys():
+        raise ValueError(
+            "`block` must change no variable but its own: it changed one that a loop "
+            "over depth cannot keep. Random operations need a `seed=` that is a "
+            "keras.random.SeedGenerator of the layer."
+        )

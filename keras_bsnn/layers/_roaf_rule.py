@@ -1,0 +1,150 @@
+"""Layers, or steps in time, with orthogonal additive filters, and their gradient."""
+
+from keras import ops
+
+from keras_bsnn import _backend
+from keras_bsnn.depth import Rule, Step
+
+
+class ROAFRule(Rule):
+    """`alpha filter(h) + beta activation(h @ kernel + bias)`, layer after layer.
+
+    The carry `h` is float32 or wider: `alpha` is so near 1 that bfloat16 would round it
+    to 1. Products with the kernel are in `dtype`. In the reverse loop is one of them;
+    the others are batched, over many layers at once.
+
+    The weights of a layer are `[kernel]` or `[kernel, bias]`. The parameters of the
+    filter are constants, those that all layers share are fixed.
+
+    Args:
+        filter: has `apply` and `adjoint`, see `keras_bsnn.layers._filters`.
+        activation: a pointwise callable of tensors.
+        alpha, beta: numbers.
+        dtype: name of the dtype in which to multiply by kernels, and of the output.
+    """
+
+    chunk = 64
+
+    def __init__(self, filter, activation, alpha, beta, dtype):
+        self.filter = filter
+        self.activation = activation
+        self.alpha = alpha
+        self.beta = beta
+        self.dtype = dtype
+
+    def enter(self, inputs):
+        return _backend.at_least_float32(inputs)
+
+    def leave(self, carry):
+        return ops.cast(carry, self.dtype)
+
+    def step(self, carry, layer):
+        bend = self.activation(self.pre_activation(carry, layer.weights))
+        return Step(self._added(carry, bend, layer))
+
+    def _added(self, carry, bend, layer):
+        filtered = self.filter.apply(carry, *layer.constants, *layer.fixed)
+        return self.alpha * filtered + self.beta * ops.cast(bend, carry.dtype)
+
+    def pre_activation(self, carry, weights):
+        """The argument of the activation, of shape `(..., units)`.
+
+        A kernel and a bias may have a leading axis of the layers, as `carry` then has.
+        """
+        kernel, *bias = (ops.cast(w, self.dtype) for w in weights)
+        x = ops.matmul(ops.cast(carry, self.dtype), kernel)
+        return ops.add(x, ops.expand_dims(bias[0], -2)) if bias else x
+
+    def _bend(self, x, dtype):
+        """The activation, and `beta` times its slope in `dtype`."""
+        bend, slope = _backend.value_and_slope(self.activation, x)
+        return bend, self.beta * ops.cast(slope, dtype)
+
+    def prepare(self, entering, kept, layers):
+        x = self.pre_activation(_flat(kept), layers.weights)
+        _, slope = self._bend(x, kept.dtype)
+        return kept, ops.reshape(slope, ops.shape(kept))
+
+    def pull(self, gradient, prepared, layer):
+        return self._pull(gradient.carry, prepared[1], layer.weights[0], layer)
+
+    def _pull(self, gradient, slope, kernel, layer):
+        kernel = ops.cast(kernel, self.dtype)
+        of_bend = slope * gradient
+        through = ops.matmul(ops.cast(of_bend, self.dtype), ops.transpose(kernel))
+        filtered = self.filter.adjoint(gradient, *layer.constants, *layer.fixed)
+        entering = self.alpha * filtered + ops.cast(through, gradient.dtype)
+        return entering, of_bend
+
+    def gradients(self, prepared, pulled, layers):
+        x, of_bend = (_flat(ops.cast(t, self.dtype)) for t in (prepared[0], pulled))
+        found = [ops.matmul(ops.swapaxes(x, -1, -2), of_bend), ops.sum(of_bend, axis=1)]
+        return _cast_like(layers.weights, found), ()
+
+
+class ROAFStepRule(ROAFRule):
+    """`alpha filter(h) + beta activation(x @ kernel + h @ recurrent + bias)`, in time.
+
+    The weights of a step are its input `x`; all steps share the kernels and the bias,
+    `[kernel, recurrent]` or `[kernel, recurrent, bias]`. The constants are the mask of
+    the step, if there is one, `[mask]`: where it is false, `h` stays as it is. The
+    parameters of the filter are fixed.
+
+    Slopes are kept, and kernel gradients summed step by step, while the tensors are in
+    the cache: to do either for the whole sequence at once takes longer.
+    """
+
+    chunk = 1
+
+    def pre_activation(self, carry, weights):
+        carry, x, kernel, recurrent, *bias = (
+            ops.cast(w, self.dtype) for w in (carry, *weights)
+        )
+        return sum(bias, ops.matmul(carry, recurrent) + ops.matmul(x, kernel))
+
+    def step(self, carry, layer):
+        x = self.pre_activation(carry, [layer.weights, *layer.shared])
+        bend, slope = self._bend(x, carry.dtype)
+        following = self._added(carry, bend, layer._replace(constants=()))
+        for mask in layer.constants:
+            slope = ops.where(mask, slope, ops.zeros_like(slope))
+            following = ops.where(mask, following, carry)
+        return Step(following, kept=(carry, slope))
+
+    def prepare(self, entering, kept, layers):
+        return kept
+
+    def pull(self, gradient, prepared, layer):
+        inner = layer._replace(constants=())
+        recurrent = layer.shared[1]
+        before, of_bend = self._pull(gradient.carry, prepared[1], recurrent, inner)
+        for mask in layer.constants:
+            before = ops.where(mask, before, gradient.carry)
+        return before, of_bend
+
+    def gradients(self, prepared, pulled, layers):
+        states, x, of_bend = (
+            ops.reshape(ops.cast(t, self.dtype), (-1, t.shape[-1]))
+            for t in (prepared[0], layers.weights, pulled)
+        )
+        kernel = ops.cast(layers.shared[0], self.dtype)
+        of_inputs = ops.matmul(of_bend, ops.transpose(kernel))
+        of_inputs = ops.reshape(of_inputs, ops.shape(layers.weights))
+        found = [
+            ops.matmul(ops.transpose(x), of_bend),
+            ops.matmul(ops.transpose(states), of_bend),
+            ops.sum(of_bend, axis=0),
+        ]
+        of_inputs = ops.cast(of_inputs, layers.weights.dtype)
+        return of_inputs, _cast_like(layers.shared, found)
+
+
+def _cast_like(weights, gradients):
+    """As many gradients as there are weights, in their dtypes."""
+    pairs = zip(gradients, weights, strict=False)
+    return [ops.cast(gradient, w.dtype) for gradient, w in pairs]
+
+
+def _flat(x):
+    """`(layers, ..., units)` to `(layers, samples, units)`."""
+    return ops.reshape(x, (ops.shape(x)[0], -1, x.shape[-1]))
