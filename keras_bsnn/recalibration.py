@@ -1,48 +1,47 @@
 """Statistics of batch normalization for evaluation, from one consistent pass."""
 
-import contextlib
 import functools
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_bsnn import _backend, _calls
-from keras_bsnn._public import public
-from keras_bsnn.layers import BatchNormDense, DepthStack
+from keras_bsnn import _backend, _batches
+from keras_bsnn._facts import is_normalizing
+from keras_bsnn._parts import parts
+from keras_bsnn.diagnostics._instrument import instrumented, nested
 
-NORMALIZING = (keras.layers.BatchNormalization, BatchNormDense)
-SAMPLES_AT_ONCE = 1000  # of an array
+__all__ = ["recalibrate"]
 
-
-@public
-def recalibrate(model, dataset, folder=None):
+def recalibrate(
+    model: keras.layers.Layer, dataset: Iterable, folder: str | Path | None = None
+) -> None:
     """Replaces the moving averages of batch normalization by statistics of a data set.
 
-    Moving averages are collected while the layers below still change, and behind many
-    layers their errors multiply. Here each layer gets the exact mean and variance, over
-    all of the data, of what it receives when the layers below have theirs already.
+    Moving averages are collected while the layers below still change, and after many
+    layers their errors multiply. This function gives each layer the exact mean and
+    variance, over all of the data, of what it receives once the layers below have
+    theirs. It sets the statistics of `keras.layers.BatchNormalization` and
+    `keras_bsnn.layers.BatchNormDense`, except in layers that are frozen.
 
     Args:
         model: a built Keras model. The data pass once through a `keras.Sequential`, and
-            once through each layer of a `DepthStack`. In a model of another kind, once
-            through the model for each layer that normalizes.
-        dataset: inputs, or pairs of inputs and targets, in batches, as a
-            `tf.data.Dataset` or another object that can be iterated over repeatedly; or
-            an array of inputs. How they are batched does not matter.
-        folder: an existing folder for the outputs of one layer at a time, where these
-            are larger than memory; `None` to keep them in memory.
-
-    Layers of `keras.layers.BatchNormalization` and `BatchNormDense` are recalibrated,
-    but for those that are frozen.
+            once through each layer of a `DepthStack`. They pass through a model of
+            another kind once for each layer that normalizes.
+        dataset: an array of inputs, or batches of inputs or of `(inputs, targets)`, as
+            a `tf.data.Dataset` or another object that can be iterated over repeatedly.
+            The size of the batches does not matter.
+        folder: path of an existing folder for the outputs of one layer at a time, if
+            they do not fit into memory. Defaults to `None`: they are kept in memory.
 
     Raises:
-        ValueError: `dataset` is empty, endless, or can be iterated over only once, or
-            `model` is not built.
+        ValueError: If `dataset` is empty, endless, or can be iterated over only once,
+            or if `model` is not built.
 
-    Source: this package; the accuracy of a linear network of 1,000 layers in evaluation
-    is at chance in Meterez et al., arXiv 2310.02012.
+    Source: this package. Without it, the accuracy of a linear network of 1,000 layers
+    in evaluation is at chance in Meterez et al., arXiv 2310.02012.
 
     Example:
 
@@ -58,55 +57,55 @@ def recalibrate(model, dataset, folder=None):
 
 
 class Recalibration:
-    """`recalibrate`, which compiles layers once for many calls.
+    """Does what `recalibrate` does, and compiles layers once for many calls.
 
     Args:
-        folder: as there.
+        folder: path of an existing folder, or `None`, as in `recalibrate`.
     """
 
-    def __init__(self, folder=None):
+    def __init__(self, folder: str | Path | None = None):
         self.folder = folder
         self.compiled = {}
 
-    def __call__(self, model, dataset):
+    def __call__(self, model: keras.layers.Layer, dataset: Iterable) -> None:
         if not model.built:
             raise ValueError(f"`model` must be built: {model.name!r} is not.")
-        _check(dataset)
+        _batches.check_dataset(dataset)
         variables = model.non_trainable_variables
         before = [keras.ops.convert_to_numpy(variable) for variable in variables]
         try:
             with tempfile.TemporaryDirectory(dir=self.folder) as self.temporary:
-                self.through(model, _Inputs(dataset))
-        except BaseException:  # also where a user interrupts it
+                self.through(model, _batches.Inputs(dataset))
+        except BaseException:  # also if a user interrupts it
             for variable, value in zip(variables, before, strict=True):
                 variable.assign(value)
             raise
 
     def through(self, layer, data):
-        """Sets the statistics of a layer. Returns what leaves it, in batches."""
+        """Sets the statistics of a layer, and returns its outputs in batches."""
         if isinstance(layer, keras.Sequential):
             return functools.reduce(self._next, layer.layers, data)
-        if isinstance(layer, DepthStack) and _normalizers(layer.block):
-            return functools.reduce(self._next, layer.each_layer(), data)
-        if isinstance(layer, NORMALIZING):
+        if is_normalizing(layer):
             self.set_statistics(layer, data)
-        elif _normalizers(layer):
-            for part in _in_order_of_calls(layer, next(iter(data))):
-                self.through(part, self.kept(_entering(part, layer, data)))
+        elif _is_normalizing_stack(layer):
+            return functools.reduce(self._next, layer.each_layer(), data)
+        elif normalizers := _normalizers(layer):
+            inputs_of = _Recorder(layer, normalizers)
+            first = inputs_of(next(iter(data)))
+            for part in dict.fromkeys(part for part, _ in first):
+                self.through(part, self.kept(_entering(part, inputs_of, data)))
         return self.kept(map(self.evaluated(layer), data))
 
     def _next(self, data, layer):
         return self.through(layer, data)
 
     def set_statistics(self, layer, data):
-        """The moments of what a layer normalizes, over all batches."""
+        """Sets the moments of what a layer normalizes, over all batches."""
         if not layer.trainable:
             return
-        if isinstance(layer, BatchNormDense):
-            moments = _Moments(-1)
+        if hasattr(layer, "project"):  # it normalizes a product with its kernel
             data = map(self.evaluated(layer, "project"), data)
-        else:
-            moments = _Moments(layer.axis)
+        moments = _Moments(getattr(layer, "axis", -1))
         for x in data:
             moments.add(x)
         if getattr(layer, "moving_mean", None) is None:  # around zero, not the mean
@@ -116,13 +115,13 @@ class Recalibration:
             layer.moving_variance.assign(moments.variance)
 
     def kept(self, batches):
-        """Batches that are iterated over once, made such that they can be again."""
+        """Returns batches that can be iterated over repeatedly."""
         if self.folder is None:
             return list(batches)
-        return _Files(batches, self.temporary)
+        return _batches.Files(batches, self.temporary)
 
     def evaluated(self, layer, method="__call__"):
-        """A layer in evaluation, compiled once, whatever its weights are."""
+        """Returns a layer in evaluation, compiled once, whatever its weights are."""
         key = layer, method
         if key not in self.compiled:
             self.compiled[key] = _compiled(layer, method)
@@ -145,45 +144,53 @@ def _compiled(layer, method):
 
 
 def _normalizers(layer):
-    """The layers within a layer that have statistics, or are stacks of such."""
-    return [part for part in layer._flatten_layers() if _normalizes(part)]
+    """Returns the layers in a layer that normalize, and the stacks of such layers."""
+    return [
+        inner
+        for inner in nested(layer)
+        if is_normalizing(inner) or _is_normalizing_stack(inner)
+    ]
 
 
-def _normalizes(layer):
-    if isinstance(layer, DepthStack):
-        return bool(_normalizers(layer.block))
-    return isinstance(layer, NORMALIZING)
+def _is_normalizing_stack(layer):
+    return not isinstance(layer, keras.Model) and any(
+        part.stacked and any(map(is_normalizing, nested(part.layer)))
+        for part in parts(layer)
+    )
 
 
-def _in_order_of_calls(model, x):
-    """The layers of `model` with statistics, as they are first called."""
-    with _recorded(_normalizers(model)) as calls:
-        model(x, training=False)
-    return list(dict.fromkeys(layer for layer, _ in calls))
-
-
-def _entering(layer, model, data):
-    """What enters a layer of `model`, for each batch and each of its calls."""
+def _entering(part, inputs_of, data):
+    """Yields what enters a layer of a model, for each batch and each of its calls."""
     for x in data:
-        with _recorded([layer]) as calls:
-            model(x, training=False)
-        yield from (inputs for _, inputs in calls)
+        yield from (inputs for layer, inputs in inputs_of(x) if layer is part)
 
 
-@contextlib.contextmanager
-def _recorded(layers):
-    """Yields a list that gets, for each call of one of `layers`, it and its inputs."""
-    calls = []
+class _Recorder:
+    """Calls a model in evaluation, and returns what enters some of its layers.
 
-    def recorder(layer, call):
+    Args:
+        model: a built layer or model, which is not changed.
+        layers: the layers in it.
+    """
+
+    def __init__(self, model, layers):
+        self._calls = []
+        self._twin = instrumented(model, layers, self._recorded)
+
+    def __call__(self, x):
+        """Returns a pair of a layer and its inputs for each call, in their order."""
+        self._calls.clear()
+        self._twin(x, training=False)
+        return list(self._calls)
+
+    def _recorded(self, layer, copy):
+        call = copy.call
+
         def recorded(inputs, *args, **kwargs):
-            calls.append((layer, keras.ops.convert_to_numpy(inputs)))
+            self._calls.append((layer, keras.ops.convert_to_numpy(inputs)))
             return call(inputs, *args, **kwargs)
 
         return recorded
-
-    with _calls.replaced(layers, recorder):
-        yield calls
 
 
 class _Moments:
@@ -215,57 +222,3 @@ class _Moments:
     @property
     def mean_square(self):
         return self.variance + np.square(self.mean)
-
-
-class _Inputs:
-    """The inputs of a data set, in batches, each time it is iterated over."""
-
-    def __init__(self, dataset):
-        self.dataset = dataset
-
-    def __iter__(self):
-        if hasattr(self.dataset, "shape"):
-            return (
-                self.dataset[i : i + SAMPLES_AT_ONCE]
-                for i in range(0, len(self.dataset), SAMPLES_AT_ONCE)
-            )
-        inputs = (keras.utils.unpack_x_y_sample_weight(x)[0] for x in self.dataset)
-        return (keras.tree.map_structure(np.asarray, x) for x in inputs)
-
-
-class _Files:
-    """Arrays that are kept in files.
-
-    Args:
-        arrays: iterable of them. It may read files that are in the folder already.
-        folder: existing, for as long as the files are needed.
-    """
-
-    def __init__(self, arrays, folder):
-        self.paths = []
-        folder = tempfile.mkdtemp(dir=folder)
-        for i, x in enumerate(arrays):
-            self.paths.append(Path(folder) / f"{i}.npy")
-            np.save(self.paths[-1], x)
-
-    def __iter__(self):
-        return map(np.load, self.paths)
-
-    def __del__(self):
-        for path in self.paths:
-            path.unlink(missing_ok=True)
-
-
-def _check(dataset):
-    if iter(dataset) is dataset:
-        raise ValueError(
-            "`dataset` must be one that can be iterated over repeatedly, such as a "
-            f"tf.data.Dataset or a list of batches. Received: {dataset!r}"
-        )
-    if getattr(dataset, "cardinality", lambda: 0)() == -1:
-        raise ValueError(
-            "`dataset` must end: take(steps) of a tf.data.Dataset that is repeated. "
-            f"Received: {dataset!r}"
-        )
-    if next(iter(dataset), None) is None:
-        raise ValueError("`dataset` must have at least one batch: it is empty.")

@@ -119,9 +119,19 @@ def test_tensorboard_shows_it(tmp_path):
     assert float(tensor_util.make_ndarray(short[-1].tensor_proto)) == ratio
 
 
+def test_a_model_with_an_embedding():
+    x = RNG.integers(0, 5, (64, 3))
+    layers = [keras.layers.Embedding(5, 4), keras.layers.Flatten()]
+    network = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(10)])
+    network.compile("sgd", model().loss)
+    monitor = SignalMonitor(x, Y)
+    network.fit(x, Y, callbacks=[monitor], verbose=0)
+    assert np.all(next(iter(monitor.reports.values())).weight_gradient[[0, 2]] > 0)
+
+
 def test_bad_arguments():
     for bad in (0, 2.5, "epoch"):
         with pytest.raises(ValueError, match="`every` must be None or an integer"):
             SignalMonitor(X, Y, every=bad)
-    with pytest.raises(ValueError, match="as many samples"):
+    with pytest.raises(ValueError, match="same number of samples"):
         fitted(model(), SignalMonitor(X, Y[:3]))

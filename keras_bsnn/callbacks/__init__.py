@@ -1,9 +1,9 @@
 """Callbacks of `model.fit`."""
 
+from keras_bsnn.callbacks._recalibrate import RecalibrateBatchNorm
+from keras_bsnn.callbacks._signal_monitor import SignalMonitor
 from keras_bsnn.callbacks.backup import BackupAndRestore
-from keras_bsnn.callbacks.recalibrate import RecalibrateBatchNorm
 from keras_bsnn.callbacks.retract import Retract, retract
-from keras_bsnn.callbacks.signal_monitor import SignalMonitor
 
 __all__ = [
     "BackupAndRestore",

@@ -1,86 +1,147 @@
-"""Reads what passes through the layers of a model, forwards and backwards."""
+"""Measures what passes through the layers of a model, forwards and backwards."""
 
-from typing import NamedTuple
+import collections
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend, _calls, _model, manifolds
-from keras_bsnn.layers import DepthStack, _saturation
+from keras_bsnn import _backend, _model
+from keras_bsnn.diagnostics import _checks, _statistics
+from keras_bsnn.diagnostics._report import ARRAYS, SignalReport
+from keras_bsnn.diagnostics._sites import Observed
+from keras_bsnn.ops import isometry
 
 FEW = 50  # layers that XLA compiles sooner than JAX runs them one by one
-SAMPLES = 32  # whose isometry gap is taken, at most
 
 
-class Site(NamedTuple):
-    """A call of a layer whose output is measured.
+def signal_report(
+    model: keras.Model, x, y, training: bool = True, jit_compile: bool | str = "auto"
+) -> SignalReport:
+    """Measures how signals and gradients pass through each layer of a model.
 
-    Attributes:
-        layer: the layer.
-        shape, dtype: of what it gives: `(layers, batch, ...)`, where only a
-            `DepthStack` has more than one layer.
-    """
-
-    layer: keras.layers.Layer
-    shape: tuple
-    dtype: str
-
-
-class Meter:
-    """Measures a model, and compiles once for many batches.
+    The model may be sequential, functional, nested or subclassed, and it does not
+    change. A row of the report stands for a layer of `model.layers`, for a layer of a
+    model among them, or for one of the layers of a `DepthStack`. The cost is that of a
+    training step without compilation, and twice the memory of the outputs of all
+    layers.
 
     Args:
         model: a built `keras.Model`, compiled with a loss.
-        training: as of the call of a model.
-        jit_compile: whether XLA compiles the forward and the backward pass: `True`,
-            `False`, or `"auto"`.
+        x: a batch of inputs, an array of shape `(batch, ...)`, or a structure of such.
+        y: the targets of these inputs.
+        training: bool, as in the call of a model. Defaults to `True`: as in a training
+            step, batch normalization takes the statistics of the batch.
+        jit_compile: whether XLA compiles the measurement: `True`, which is worth it
+            only for many measurements, `False`, or `"auto"`. The default, `"auto"`,
+            compiles on JAX if there are at most 50 layers, a stack counting as one.
+
+    Returns:
+        A `SignalReport`.
+
+    Raises:
+        ValueError: If an argument is not as described, if the model has no trainable
+            weights or some that are not finite, or if `x` and `y` do not fit it.
+
+    Source: this package.
+
+    Example:
+
+    >>> import numpy as np, keras_bsnn
+    >>> model = keras_bsnn.models.bsnn_mlp(depth=100, units=32, input_shape=(64,))
+    >>> model.compile(loss="mse")
+    >>> report = keras_bsnn.diagnostics.signal_report(
+    ...     model, np.random.randn(16, 64).astype("float32"), np.zeros((16, 10)))
+    >>> report.verdict.startswith("The signal gets through")
+    True
+    """
+    meter = SignalMeter(model, training, jit_compile)
+    _model.check_finite(model.trainable_variables)
+    return meter(x, y)
+
+
+class SignalMeter:
+    """Measures a model as `signal_report` does, and compiles once for many batches.
+
+    Call it with `x` and `y`, a batch of inputs and their targets: it returns a
+    `SignalReport`.
+
+    Args:
+        model: a built `keras.Model`, compiled with a loss.
+        training: bool, as in the call of a model. Defaults to `True`.
+        jit_compile: `True`, `False` or `"auto"`, as in `signal_report`.
+
+    Raises:
+        ValueError: If an argument is not as `signal_report` takes it.
+
+    Example:
+
+    >>> import numpy as np, keras_bsnn
+    >>> model = keras_bsnn.models.bsnn_mlp(depth=9, units=32, input_shape=(64,))
+    >>> model.compile(loss="mse")
+    >>> meter = keras_bsnn.diagnostics.SignalMeter(model)
+    >>> [round(meter(np.ones((8, 64)), np.full((8, 10), i)).loss) for i in (10, 20)]
+    [100, 400]
     """
 
-    def __init__(self, model, training=True, jit_compile="auto"):
+    def __init__(
+        self,
+        model: keras.Model,
+        training: bool = True,
+        jit_compile: bool | str = "auto",
+    ):
+        _checks.check_model(model)
+        if jit_compile not in (True, False, "auto"):
+            raise ValueError(
+                "`jit_compile` must be True, False or 'auto'. "
+                f"Received: jit_compile={jit_compile!r}"
+            )
         self.model, self.training, self.jit_compile = model, training, jit_compile
-        self.variables = _distinct(model.variables)
-        self.layers = _distinct(_model.leaves(model))
-        self.functions = {}
+        self._observed = Observed(model)
+        self._variables = list({id(v): v for v in model.variables}.values())
+        self._functions = {}
 
-    def __call__(self, x, y):
-        """The `Site`s, and for each a dict of arrays with a value for each layer."""
+    def __call__(self, x, y) -> SignalReport:
+        _checks.check_batch(self.model, x, y)
+        loss, sites, measured = self._measured(x, y)
+        for values in measured:
+            values["isometry_gap"] = isometry.isometry_gap(values.pop("samples"))
+        columns = {
+            name: np.concatenate([np.asarray(v[name], "float64") for v in measured])
+            for name in ARRAYS
+        }
+        names = [name for site in sites for name in site.names()]
+        kinds = [site.kind for site in sites for _ in site.names()]
+        return SignalReport(_numbered(names), kinds, loss=loss, **columns)
+
+    def _measured(self, x, y):
+        """Returns the loss, the `Site`s, and for each a dict of arrays by layer."""
         x, y = (keras.tree.map_structure(ops.convert_to_tensor, z) for z in (x, y))
         key = tuple((tuple(z.shape), str(z.dtype)) for z in keras.tree.flatten((x, y)))
-        if key not in self.functions:
+        if key not in self._functions:
             sites = self._find_sites(x)
-            self.functions[key] = sites, self._compiled(x, y, sites)
-        sites, function = self.functions[key]
-        values = map(_backend.read, self.variables)
-        loss, found = function(*keras.tree.flatten((x, y)), *values)
-        found = keras.tree.map_structure(ops.convert_to_numpy, found)
-        return float(loss), sites, found
+            self._functions[key] = sites, self._compiled(x, y, sites)
+        sites, function = self._functions[key]
+        values = map(_backend.read, self._variables)
+        loss, measured = function(*keras.tree.flatten((x, y)), *values)
+        measured = keras.tree.map_structure(ops.convert_to_numpy, measured)
+        return float(loss), sites, measured
 
     def _find_sites(self, x):
-        """By a call of the model with tensors that have no values."""
-        sites = []
-
-        def finder(layer, call):
-            def finding(*args, **kwargs):
-                y = call(*args, **kwargs)
-                if _is_measurable(y):
-                    sites.append(Site(layer, _shape(layer, y), y.dtype))
-                return y
-
-            return finding
+        """Calls the model with tensors that have no values."""
+        found = []
 
         def function(*flat):
-            # Again from the start, in case that it is traced more than once.
-            sites.clear()
-            with keras.StatelessScope(), _calls.replaced(self.layers, finder):
-                self.model(keras.tree.pack_sequence_as(x, flat), training=self.training)
+            with keras.StatelessScope():
+                inputs = keras.tree.pack_sequence_as(x, flat)
+                found.append(self._observed.sites(inputs, self.training))
             return flat[0]
 
         _backend.output_specs(function, *keras.tree.flatten(x))
-        return sites
+        return found[-1]
 
     def _compiled(self, x, y, sites):
-        """One forward and one backward pass, as a function of flat tensors."""
+        """Returns one forward and one backward pass, as a function of flat tensors."""
         count = len(keras.tree.flatten((x, y)))
 
         def function(*flat):
@@ -96,7 +157,7 @@ class Meter:
 
     def _measure(self, x, y, values, sites):
         trained = {id(v) for v in self.model.trainable_variables}
-        pairs = list(zip(self.variables, values, strict=True))
+        pairs = list(zip(self._variables, values, strict=True))
         fixed = [(v, value) for v, value in pairs if id(v) not in trained]
         weights = [(v, value) for v, value in pairs if id(v) in trained]
         probes = [ops.zeros(site.shape, site.dtype) for site in sites]
@@ -104,156 +165,46 @@ class Meter:
         def loss(tensors):
             trainable = (variable for variable, _ in weights)
             moved = zip(trainable, tensors[len(probes) :], strict=True)
-            with keras.StatelessScope([*fixed, *moved]):
-                return self._loss(x, y, tensors[: len(probes)])
+            return self._loss(x, y, tensors[: len(probes)], [*fixed, *moved])
 
         arguments = [*probes, *(value for _, value in weights)]
         value, outputs, gradients = _backend.value_and_gradients(loss, arguments)
-        of_weights = {
+        weight_gradients = {
             id(v): gradient
             for (v, _), gradient in zip(weights, gradients[len(probes) :], strict=True)
         }
-        read = {id(v): value for v, value in pairs}
+        by_id = {id(v): value for v, value in pairs}
         return value, [
             {
-                **_of_outputs(h),
-                "parameters": ops.full((site.shape[0],), _parameters(site)),
-                "saturated": ops.reshape(share, (-1,)),
-                "gradient": _norm(gradient),
-                "weight_gradient": _weight_norm(site, of_weights),
-                "orthogonality_error": _orthogonality_error(site, read),
+                **_statistics.of_outputs(h),
+                "saturated": shares,
+                "gradient": _statistics.norm(gradient),
+                **_statistics.of_weights(site, by_id, weight_gradients),
             }
-            for site, (h, share), gradient in zip(
+            for site, (h, shares), gradient in zip(
                 sites, outputs, gradients[: len(probes)], strict=True
             )
         ]
 
-    def _loss(self, x, y, probes):
-        outputs, probes = [], iter(probes)
-
-        def prober(layer, call):
-            def probed(*args, **kwargs):
-                if isinstance(layer, DepthStack):
-                    found = _through_stack(layer, next(probes), *args, **kwargs)
-                else:
-                    found = _saturation.observed_call(layer, call, *args, **kwargs)
-                    if not _is_measurable(found[0]):
-                        return found[0]
-                    h, share = found
-                    found = (h + next(probes)[0])[None], share
-                outputs.append(found)
-                return _returned(layer, found[0])
-
-            return probed
-
-        with _calls.replaced(self.layers, prober):
-            y_pred = self.model(x, training=self.training)
+    def _loss(self, x, y, probes, values):
+        """Returns the loss of the model, and what was observed at each site."""
+        with keras.StatelessScope(values, collect_losses=True) as scope:
+            y_pred, outputs = self._observed.outputs(x, self.training, probes)
+        with keras.StatelessScope(values):
             value = self.model.compute_loss(
                 x=x, y=y, y_pred=y_pred, training=self.training
             )
+        # The model itself was not called, so that it does not know these.
+        for added in scope.losses:
+            value = value + ops.cast(ops.sum(added), value.dtype)
         return value, outputs
 
 
-def _through_stack(stack, probes, inputs, training=None, mask=None):
-    outputs, _ = stack.observe(inputs, probes=probes, training=training, mask=mask)[1:]
-    return outputs, ops.full((stack.depth,), float("nan"))
-
-
-def _returned(layer, outputs):
-    """What the layer returns, from what all of its layers give."""
-    if getattr(layer, "return_sequences", False) and isinstance(layer, DepthStack):
-        return ops.moveaxis(outputs, 0, 1)
-    return outputs[-1]
-
-
-def _shape(layer, y):
-    if not isinstance(layer, DepthStack):
-        return (1, *y.shape)
-    if layer.return_sequences:
-        return (layer.depth, y.shape[0], *y.shape[2:])
-    return (layer.depth, *y.shape)
-
-
-def _distinct(items):
-    return list({id(item): item for item in items}.values())
-
-
-def _is_measurable(y):
-    """Whether it is one tensor of floating point, with samples."""
-    return (
-        ops.is_tensor(y)
-        and len(y.shape) > 1
-        and keras.backend.is_float_dtype(keras.backend.standardize_dtype(y.dtype))
-    )
-
-
-def _of_outputs(h):
-    """Statistics of outputs, of shape `(layers, batch, ...)`."""
-    h = ops.cast(ops.reshape(h, (*h.shape[:2], -1)), "float32")
-    return {
-        "mean": ops.mean(h, axis=(1, 2)),
-        "root_mean_square": _norm(h) / np.sqrt(h.shape[1] * h.shape[2]),
-        "cosine_similarity": _cosine_similarity(h),
-        "samples": h[:, : _isometry_samples(h.shape[-1])],
-    }
-
-
-def _isometry_samples(features):
-    """How many: a random matrix is nearly singular now and then if it is square."""
-    return SAMPLES if features <= SAMPLES // 2 else min(SAMPLES, features // 2)
-
-
-def _cosine_similarity(h):
-    """The mean over pairs of samples that are not zero; NaN if there is no pair."""
-    lengths = _norm(h, keep=2)
-    is_zero = lengths == 0
-    directions = h / ops.where(is_zero, 1.0, lengths)[..., None]
-    count = ops.sum(ops.cast(lengths > 0, "float32"), axis=1)
-    total = ops.sum(ops.square(ops.sum(directions, axis=1)), axis=-1)
-    pairs = count * (count - 1)
-    is_known = (pairs > 0) & ops.all(ops.isfinite(lengths), axis=1)
-    return ops.where(is_known, (total - count) / ops.maximum(pairs, 1.0), float("nan"))
-
-
-def _norm(x, keep=1):
-    """Over all but the first axes, without underflow or overflow on the way."""
-    x = ops.cast(ops.reshape(x, (*x.shape[:keep], -1)), "float32")
-    largest = ops.max(ops.abs(x), axis=-1)
-    scale = ops.where(largest > 0, largest, 1.0)
-    return scale * ops.sqrt(ops.sum(ops.square(x / scale[..., None]), axis=-1))
-
-
-def _by_layer(site, tensor):
-    return tensor if isinstance(site.layer, DepthStack) else tensor[None]
-
-
-def _parameters(site):
-    """Of each layer."""
-    return (
-        sum(np.prod(v.shape) for v in site.layer.trainable_variables) // site.shape[0]
-    )
-
-
-def _weight_norm(site, gradients):
-    """Of all weights of each layer; NaN if it has none that is trained."""
-    found = [
-        _norm(_by_layer(site, gradients[id(v)]))
-        for v in site.layer.trainable_variables
-        if id(v) in gradients
-    ]
-    if not found:
-        return ops.full((site.shape[0],), float("nan"))
-    return _norm(ops.stack(found, axis=-1))
-
-
-def _orthogonality_error(site, values):
-    """Of the kernel of each layer; NaN if it has none that is a matrix."""
-    for variable in site.layer.variables:
-        value = _by_layer(site, values[id(variable)])
-        manifold = manifolds.of(variable)
-        if manifold is None and variable.name == "kernel" and len(value.shape) == 3:
-            manifold = manifolds.Stiefel()
-        if manifold is not None:
-            errors = ops.reshape(manifold.error(value), (site.shape[0], -1))
-            return ops.max(errors, axis=1)
-    return ops.full((site.shape[0],), float("nan"))
+def _numbered(names):
+    """Returns names in which those that come again, of shared layers, are numbered."""
+    seen = collections.Counter()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return numbered

@@ -1,20 +1,20 @@
-"""Says in words whether the signal gets through."""
+"""Says in words whether signals and gradients pass through a model."""
 
 import numpy as np
 
-CHANGE = 100.0  # of a norm from one end to the other, that is worth a word
+CHANGE = 100.0  # factor between the ends that counts as vanishing or exploding
 ALIKE = 0.99  # cosine similarity of samples that can hardly be told apart
-GAP = 10.0  # isometry gap of samples in few directions
-FLAT = 0.95  # share of activations that let no gradient through
+GAP = 10.0  # isometry gap of samples that span few directions
+FLAT = 0.95  # share of saturated units that lets hardly any gradient through
 
 ADVICE = {
     "BatchNormalization": (
-        "keras_bsnn.layers.BatchNormDense, whose kernels are orthogonal: behind them, "
+        "keras_bsnn.layers.BatchNormDense, whose kernels are orthogonal: with these, "
         "batch normalization bounds gradients at any depth"
     ),
     "Add": (
-        "keras_bsnn.layers.ROAFDense(units, alpha=1 - 1 / depth) in place of sums, "
-        "which grow with each term"
+        "keras_bsnn.layers.ROAFDense(units, alpha=1 - 1 / depth) in place of residual "
+        "sums, which grow with each term"
     ),
     None: (
         "keras_bsnn.layers.OrthogonalDense(units, 'gp_tanh'), an orthogonal kernel and "
@@ -23,30 +23,54 @@ ADVICE = {
 }
 
 
-def of(report):
-    """The verdict on a `SignalReport`: a list of sentences."""
+def sentences(report) -> list[str]:
+    """Returns the verdict on a `SignalReport`: its faults, and what to try."""
     found = faults(report)
     if not found:
         return [_praise(report)]
-    advice = next(words for kind, words in ADVICE.items() if _has(report, kind))
+    advice = next(
+        words for kind, words in ADVICE.items() if kind is None or kind in report.kinds
+    )
     return [*found, f"Try {advice}."]
 
 
-def faults(report):
-    """What is in the way of the signal, a sentence each."""
+def faults(report) -> list[str]:
+    """Returns a sentence for each thing that keeps the signal from getting through."""
     broken = _not_finite(report)
     return [broken] if broken else [x for find in FINDERS if (x := find(report))]
 
 
-def _has(report, kind):
-    return kind is None or kind in report.kinds
+def severity(report) -> np.ndarray:
+    """Returns how bad each layer is, relative to the limits of the verdict.
+
+    A layer of more than 1 is beyond the limit of at least one measure.
+    """
+    changes = [
+        _change(report.gradient, report.gradient[-1]),
+        _change(report.root_mean_square, report.root_mean_square[0]),
+    ]
+    shares = [np.nan_to_num(report.saturated / FLAT)]
+    for values, limit in (
+        (report.cosine_similarity, ALIKE),
+        (report.isometry_gap, GAP),
+    ):
+        shares.append(np.append(np.nan_to_num(values[:-1] / limit, posinf=np.inf), 0))
+    return np.max([*changes, *shares], axis=0)
+
+
+def _change(norms, reference):
+    """Returns orders of magnitude in units of the limit, infinite if not finite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        orders = np.abs(np.log(norms / reference)) / np.log(CHANGE)
+    return np.where(np.isnan(orders), np.inf, orders)
 
 
 def _praise(report):
     ratio = report.gradient[0] / report.gradient[-1]
     return (
-        f"The signal gets through {len(report.layers)} layers: gradients at the first "
-        f"are {ratio:.2g} times those at the last."
+        f"The signal gets through {len(report.layers)} layers, without vanishing or "
+        "exploding gradients, rank collapse or saturation: gradients at the first "
+        f"layer are {ratio:.2g} times those at the last."
     )
 
 
@@ -62,45 +86,48 @@ def _not_finite(report):
 
 
 def _gradients(report):
-    return _change("Gradients", report.gradient[::-1], len(report.layers), 1)
+    return _trend("gradients", report.gradient[::-1], len(report.layers), 1)
 
 
 def _outputs(report):
-    return _change("Outputs", report.root_mean_square, 1, len(report.layers))
+    return _trend("outputs", report.root_mean_square, 1, len(report.layers))
 
 
-def _change(what, norms, start, end):
+def _trend(what, norms, start, end):
     first, last = norms[0], norms[-1]
-    if not np.isfinite(norms).all():
-        return None
     if first == 0:
-        return f"{what} are zero at layer {start}."
+        return f"{what.capitalize()} are zero at layer {start}."
     if last == 0:
-        return f"{what} fall to zero between layer {start} and layer {end}."
+        return f"Vanishing {what}: they fall to zero from layer {start} to layer {end}."
     if 1 / CHANGE <= last / first <= CHANGE:
         return None
-    how = "fall" if last < first else "grow"
+    kind, how = ("Vanishing", "fall") if last < first else ("Exploding", "grow")
     power = abs(np.log10(last / first))
-    return f"{what} {how} by 10^{power:.0f} between layer {start} and layer {end}."
+    return (
+        f"{kind} {what}: they {how} by a factor of 10^{power:.0f} from layer {start} "
+        f"to layer {end}."
+    )
 
 
 def _alike(report):
-    return _above(report, "cosine_similarity", ALIKE, "Samples look alike")
+    is_so = report.cosine_similarity[:-1] > ALIKE
+    words = "all samples point in nearly the same direction"
+    return _collapse(report, is_so, words, f"a cosine similarity above {ALIKE:g}")
 
 
 def _directions(report):
-    if _alike(report):  # then they are in one direction
+    if _alike(report):  # the samples span one direction, which says more
         return None
-    words = "Samples are in a few directions only"
-    return _above(report, "isometry_gap", GAP, words)
+    is_so = report.isometry_gap[:-1] > GAP
+    words = "the samples span few directions"
+    return _collapse(report, is_so, words, f"an isometry gap above {GAP:g}")
 
 
-def _above(report, name, limit, words):
-    start = _from(getattr(report, name)[:-1] > limit)
+def _collapse(report, is_so, words, evidence):
+    start = _from(is_so)
     if start is None:
         return None
-    measure = name.replace("_", " ")
-    return f"{words} from {_at(report, start)} on: their {measure} is above {limit:g}."
+    return f"Rank collapse: {words} from {_at(report, start)} on, with {evidence}."
 
 
 def _flat(report):
@@ -108,13 +135,13 @@ def _flat(report):
     if not report.saturated[worst] > FLAT:
         return None
     return (
-        f"Of the units of {_at(report, worst)}, {report.saturated[worst]:.0%} are "
-        "saturated and let no gradient through."
+        f"Saturation: {report.saturated[worst]:.0%} of the units of "
+        f"{_at(report, worst)} have a slope near zero and let no gradient through."
     )
 
 
 def _from(is_so):
-    """The first layer from which on it is so; `None` if it is not so at the end."""
+    """Returns the first layer from which on it is so, `None` if not so at the end."""
     if not is_so.size or not is_so[-1]:
         return None
     return int(np.max(np.flatnonzero(~is_so), initial=-1)) + 1

@@ -1,10 +1,12 @@
 import csv
+import dataclasses
 
 import keras
 import numpy as np
 import pytest
 
 from keras_bsnn import diagnostics, models, plots
+from keras_bsnn._parts import parts
 from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense, ROAFDense
 from keras_bsnn.ops import isometry, orthogonal
 
@@ -116,11 +118,67 @@ def test_a_stack_is_measured_like_the_layers_it_stands_for(block, jit):
     np.testing.assert_allclose(
         found.root_mean_square, [np.sqrt((h**2).mean()) for h in outputs], rtol=1e-5
     )
-    if not isinstance(stack.block, keras.Model):
-        kernels = stack.trainable_variables[0].numpy()
-        of_kernel = [float(orthogonal.orthogonality_error(k)) for k in kernels]
-        np.testing.assert_allclose(found.orthogonality_error[:5], of_kernel, atol=1e-6)
+    kernels = keras.ops.convert_to_numpy(stack.trainable_variables[0])
+    of_kernel = [float(orthogonal.orthogonality_error(k)) for k in kernels]
+    np.testing.assert_allclose(found.orthogonality_error[:5], of_kernel, atol=1e-6)
     assert found.layers[:2] == [f"{stack.name}/0", f"{stack.name}/1"]
+
+
+def test_the_worst_kernel_of_the_layers_of_a_stack():
+    """Of those that are constrained, in a stack of stacks of models."""
+    first = OrthogonalDense(6, "gp_tanh")
+    block = keras.Sequential([first, keras.layers.Dense(6), OrthogonalDense(6)])
+    stack = DepthStack(DepthStack(block, 3), 2)
+    model = compiled(stack, keras.layers.Dense(6))
+    part = next(part for part in parts(stack) if part.layer.name == first.name)
+    kernels = np.array(keras.ops.convert_to_numpy(part.weights[0]))
+    kernels[1, 2] *= 2
+    part.weights[0].assign(kernels)
+    found = diagnostics.signal_report(model, X, Y).orthogonality_error
+    np.testing.assert_allclose(found[:2], [0, 3], atol=1e-5)
+
+
+@JIT
+def test_an_embedding_has_the_gradient_of_a_product_with_one_hot_rows(jit):
+    """Indices come again, so that the gradients of a row add up."""
+    x = RNG.integers(0, 5, (12, 3))
+    embedding, last = keras.layers.Embedding(5, 4), keras.layers.Dense(6)
+    layers = [embedding, keras.layers.Flatten(), last]
+    found = diagnostics.signal_report(compiled(*layers, shape=(3,)), x, Y, True, jit)
+    one_hot = np.eye(5, dtype="float32")[x]
+
+    def loss(table):
+        h = keras.ops.reshape(keras.ops.matmul(one_hot, table), (12, 12))
+        return keras.ops.mean((last(h) - Y) ** 2)
+
+    (table,) = embedding.get_weights()
+    (expected,) = gradients(loss, [keras.ops.convert_to_tensor(table)])
+    assert found.weight_gradient[0] == pytest.approx(norm(expected), rel=1e-5)
+
+
+def test_losses_that_layers_add():
+    """A regularizer of activity, which sums over a sample, and one of a kernel."""
+    layer = keras.layers.Dense(
+        6, use_bias=False, kernel_regularizer="l2", activity_regularizer="l2"
+    )
+    found = diagnostics.signal_report(compiled(layer), X, Y)
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    h = X @ kernel
+    rate = 0.01
+    loss = np.mean((h - Y) ** 2) + rate * (np.sum(h**2) / 12 + np.sum(kernel**2))
+    assert found.loss == pytest.approx(loss, rel=1e-5)
+    expected = 2 * (h - Y) / Y.size + 2 * rate * h / 12
+    assert found.gradient[0] == pytest.approx(norm(expected), rel=1e-5)
+
+
+def test_a_stack_in_half_precision_reports_the_outputs_that_it_trains_with():
+    depth = 1000
+    block = ROAFDense(6, 1 - 3 / depth, filter="shift", dtype="mixed_bfloat16")
+    stack = DepthStack(block, depth)
+    found = diagnostics.signal_report(compiled(stack, keras.layers.Dense(6)), X, Y)
+    h = keras.ops.convert_to_numpy(keras.ops.cast(stack(X, training=True), "float32"))
+    expected = np.sqrt(np.mean(h.astype("float64") ** 2))
+    assert found.root_mean_square[depth - 1] == pytest.approx(expected, rel=0.01)
 
 
 def test_gradients_of_the_weights_of_a_stack():
@@ -269,6 +327,34 @@ def test_table_file_and_figure(tmp_path):
     assert picture.shape[0] > 400 and np.ptp(picture) > 0.9
 
 
+def test_printing_shows_the_verdict_and_the_worst_layers(capsys):
+    model = models.bsnn_mlp(30, 6, input_shape=(6,), classes=6)
+    model.compile("sgd", "mse")
+    good = diagnostics.signal_report(model, X, Y)
+    gap = good.isometry_gap.copy()
+    gap[17] = 1e3
+    print(dataclasses.replace(good, isometry_gap=gap))
+    verdict, empty, title, head, *rows = capsys.readouterr().out.splitlines()
+    assert verdict == good.verdict and empty == "" and "worst 5 of 36" in title
+    assert head.split()[:3] == ["#", "Layer", "Kind"] and "Isometry gap" in head
+    assert len(rows) == 5 and len({len(row) for row in (head, *rows)}) == 1
+    numbers = [int(row.split()[0]) for row in rows]
+    assert 18 in numbers and numbers == sorted(numbers)
+    assert good.layers[17] in rows[numbers.index(18)] and "1.00e+03" in str(rows)
+    assert len(repr(good)) < 80 and "gets through 36 layers" in repr(good)
+
+
+def test_printing_where_signals_end(capsys):
+    layers = [keras.layers.Dense(6, name=f"dense_{i}") for i in range(9)]
+    model = compiled(*layers)
+    layers[4].kernel.assign(np.full((6, 6), 3e38))
+    report = diagnostics.signal_report(model, X, Y)
+    print(report)
+    printed = capsys.readouterr().out
+    assert printed.startswith("Outputs are not finite from layer 5 (dense_4) on.")
+    assert "dense_4  Dense" in printed and "does not get through" in repr(report)
+
+
 def test_figure_of_norms_that_underflow(tmp_path):
     import types
 
@@ -291,7 +377,7 @@ def test_what_cannot_be_measured():
             diagnostics.signal_report(bad, X, Y)
     with pytest.raises(ValueError, match=r"shapes \[\(6,\)\].*Received: \[\(5,\)\]"):
         diagnostics.signal_report(model, X[:, :5], Y)
-    with pytest.raises(ValueError, match=r"as many samples. Received: \[11, 12\]"):
+    with pytest.raises(ValueError, match=r"same number .* Received: \[11, 12\]"):
         diagnostics.signal_report(model, X[:11], Y)
     with pytest.raises(ValueError, match=r"`jit_compile` must be True.*'always'"):
         diagnostics.signal_report(model, X, Y, jit_compile="always")

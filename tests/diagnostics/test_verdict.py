@@ -26,20 +26,26 @@ def report_of(monkeypatch):
 KNOWN = {
     # A ReLU halves the second moment, and Glorot's law does not make up for it.
     "ReLU, Glorot": (
-        r"^Gradients fall by 10\^(2[7-9]|3[0-4]) between layer 202 and layer 1\. "
-        r"Outputs fall by 10\^(2[7-9]|3[0-5]) between layer 1 and layer 202\. Samples"
+        r"^Vanishing gradients: they fall by a factor of 10\^(2[7-9]|3[0-4]) from "
+        r"layer 202 to layer 1\. Vanishing outputs: they fall by a factor of "
+        r"10\^(2[7-9]|3[0-5]) from layer 1 to layer 202\. Rank collapse: all samples"
     ),
     # He's law does; but the cosine of two samples tends to 1.
     "ReLU, He": (
-        r"Samples look alike from layer \d+ \(.*OrthogonalDense\(units, 'gp_tanh'\)"
+        r"Rank collapse: all samples point in nearly the same direction from layer \d+ "
+        r"\(.*OrthogonalDense\(units, 'gp_tanh'\)"
     ),
     # The squared slope of SELU has a mean of 1.07, and sqrt(1.07^200) is 10^2.9.
-    "SELU, LeCun": r"^Gradients grow by 10\^[2-4] between layer 202 and layer 1\. Try",
+    "SELU, LeCun": (
+        r"^Exploding gradients: they grow by a factor of 10\^[2-4] from layer 202 to "
+        r"layer 1\. Try"
+    ),
     # The edge of chaos keeps norms, but singular values spread.
-    "tanh, Glorot": r"^Samples are in a few directions only from layer \d+",
+    "tanh, Glorot": r"^Rank collapse: the samples span few directions from layer \d+",
     # Yang et al., arXiv 1902.08129: gradients grow in each layer.
     "batch norm, Gaussian": (
-        r"^Gradients grow by 10\^1[5-9] between layer 602 and layer 1\. .*BatchNormDen"
+        r"^Exploding gradients: they grow by a factor of 10\^1[5-9] from layer 602 to "
+        r"layer 1\. .*BatchNormDense"
     ),
     # Each sum doubles the second moment.
     "residual, He": r"^Outputs are not finite from layer .*ROAFDense",

@@ -82,7 +82,9 @@ def test_recurrent_models_are_those_of_their_seed(units, outputs, alpha, each, s
     assert np.abs(array(model((seed + 1) % 2**32)(x)) - y).max() > 1e-6
 
 
-@property_of(diagnostics.signal_report, diagnostics.SignalMeter)
+@property_of(
+    diagnostics.signal_report, diagnostics.SignalMeter, diagnostics.SignalReport
+)
 @rarely
 @given(made, st.integers(1, 3), seeds)
 @example((models.batchnorm_mlp, {"activation": "tanh"}), 3, 0)

@@ -14,7 +14,7 @@ from draws import normal
 
 import keras_bsnn
 from keras_bsnn import activations, constraints, layers, models, report
-from keras_bsnn.recalibration import _Files
+from keras_bsnn._batches import Files
 
 SOURCES = pathlib.Path(keras_bsnn.__file__).parent
 
@@ -175,7 +175,7 @@ def test_a_pickle_is_not_loaded_as_weights(tmp_path, ran):
 
 
 def test_a_pickle_is_not_loaded_from_files_between_layers(tmp_path, ran):
-    files = _Files([np.array([Bomb(ran)], dtype=object)], tmp_path)
+    files = Files([np.array([Bomb(ran)], dtype=object)], tmp_path)
     with pytest.raises(ValueError, match="pickle"):
         next(iter(files))
     assert not ran.exists()

@@ -46,7 +46,11 @@ def test_products_are_within_the_bounds(seed, depth, alpha, beta):
     assert found.max() <= high * (1 + 1e-9)
 
 
-@property_of(diagnostics.check_jacobian, diagnostics.jacobian_bounds)
+@property_of(
+    diagnostics.check_jacobian,
+    diagnostics.jacobian_bounds,
+    diagnostics.JacobianCheck,
+)
 @rarely
 @given(seeds, filters, st.integers(1, 4), st.floats(0.5, 1))
 def test_networks_are_within_the_bounds(seed, filter, depth, alpha):

@@ -1,31 +1,30 @@
-"""Tells batches on which batch normalization makes gradients explode."""
+"""Finds batches on which batch normalization makes gradients explode."""
 
 import warnings
 
 import keras
 import numpy as np
 
-from keras_bsnn._public import public
-from keras_bsnn.layers import BatchNormDense, DepthStack
+from keras_bsnn._parts import parts
+from keras_bsnn.layers import BatchNormDense
 
 
-@public
-def check_batch(model, x):
-    """Warns if a batch is such that batch normalization makes gradients explode.
+def check_batch(model: keras.Sequential, x) -> int | None:
+    """Warns of a batch on which batch normalization makes gradients explode.
 
-    It does in many layers if fewer samples are linearly independent than there are
-    units: in a small batch, or one in which samples repeat.
+    Gradients grow with depth if fewer samples are linearly independent than there are
+    units: in a small batch, or in one in which samples repeat.
 
     Args:
         model: a built `keras.Sequential` with layers of `BatchNormDense`.
-        x: a batch of inputs, `(batch, ...)`.
+        x: a batch of inputs, an array or tensor of shape `(batch, ...)`.
 
     Returns:
-        Number of linearly independent samples where the first of these layers receives
-        them, or `None` if there is no such layer without `shrinkage`.
+        The number of linearly independent samples where the first of these layers
+        receives them, or `None` if there is no such layer without `shrinkage`.
 
     Raises:
-        ValueError: `model` is not a built `keras.Sequential`.
+        ValueError: If `model` is not a built `keras.Sequential`.
 
     Example:
 
@@ -41,9 +40,9 @@ def check_batch(model, x):
         )
     x = keras.ops.cast(x, model.compute_dtype)
     for layer in model.layers:
-        block = layer.block if isinstance(layer, DepthStack) else layer
-        if isinstance(block, BatchNormDense) and block.shrinkage == 0:
-            return _checked_rank(block, keras.ops.convert_to_numpy(x))
+        first = next(parts(layer)).layer
+        if isinstance(first, BatchNormDense) and first.shrinkage == 0:
+            return _checked_rank(first, keras.ops.convert_to_numpy(x))
         x = layer(x, training=False)
     return None
 

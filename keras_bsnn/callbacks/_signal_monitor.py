@@ -2,44 +2,49 @@
 
 import functools
 import warnings
+from numbers import Integral
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_bsnn import plots
-from keras_bsnn._public import public
 from keras_bsnn.callbacks import _tensorboard
 from keras_bsnn.diagnostics import SignalMeter
 
 
-@public
 class SignalMonitor(keras.callbacks.Callback):
     """Measures signals and gradients in each layer while a model is trained.
 
-    What `keras_bsnn.diagnostics.signal_report` finds goes in short into the logs, where
-    `keras.callbacks.CSVLogger`, `TensorBoard` and the history have it, if they come
+    It adds a summary of `keras_bsnn.diagnostics.signal_report` to the logs of Keras,
+    for the history, and for `keras.callbacks.CSVLogger` and `TensorBoard` if they come
     later in the list of callbacks: `signal_gradient_ratio` is the gradient at the first
-    layer over that at the last; `signal_gradient_min` and `_max`, `signal_output_min`
-    and `_max` are over the layers with weights, and `signal_cosine_similarity`,
-    `signal_isometry_gap` and `signal_saturated` the largest in any layer but the last.
+    layer divided by that at the last; `signal_gradient_min` and `_max`,
+    `signal_output_min` and `_max` are taken over the layers with weights;
+    `signal_cosine_similarity`, `signal_isometry_gap` and `signal_saturated` are the
+    largest in any layer but the last.
 
     Args:
-        x, y: a batch of inputs and targets, on which to measure.
-        every: number of batches from one measurement to the next, or `None` for one
-            after each epoch.
-        log_dir: folder for TensorBoard, which shows there under `signal` these numbers,
-            how outputs and gradients are distributed over the layers, and the figure
-            `plots.signals`; `None` for no such files. Needs the package tensorboard.
-        stop_if_not_finite: whether to end training, with a warning, where an output or
-            a gradient is not finite.
-        training, jit_compile: as of `signal_report`.
+        x: a batch of inputs to measure on, an array or a structure of arrays.
+        y: the targets of these inputs.
+        every: integer, the number of batches from one measurement to the next.
+            Defaults to `None`: one measurement after each epoch.
+        log_dir: path of a folder for TensorBoard, which then shows under `signal` these
+            numbers, how outputs and gradients are distributed over the layers, and the
+            figure `plots.signals`. Defaults to `None`: no such files. It needs the
+            package tensorboard.
+        stop_if_not_finite: bool, whether to end training, with a warning, when an
+            output or a gradient is not finite. Defaults to `True`.
+        training: bool, as in `signal_report`. Defaults to `True`.
+        jit_compile: `True`, `False` or `"auto"`, as in `signal_report`. Defaults to
+            `"auto"`.
 
     Attributes:
         reports: dict from the number of batches so far to a `SignalReport`.
 
     Raises:
-        ValueError: `every` is not as above, or the model or the batch are not as
-            `signal_report` takes them.
+        ValueError: If `every` is not as described, or if the model or the batch are not
+            as `signal_report` takes them.
 
     Source: this package.
 
@@ -59,14 +64,14 @@ class SignalMonitor(keras.callbacks.Callback):
         self,
         x,
         y,
-        every=None,
-        log_dir=None,
-        stop_if_not_finite=True,
-        training=True,
-        jit_compile="auto",
+        every: int | None = None,
+        log_dir: str | Path | None = None,
+        stop_if_not_finite: bool = True,
+        training: bool = True,
+        jit_compile: bool | str = "auto",
     ):
         super().__init__()
-        if every is not None and (not isinstance(every, int) or every < 1):
+        if every is not None and (not isinstance(every, Integral) or every < 1):
             raise ValueError(
                 f"`every` must be None or an integer >= 1. Received: every={every!r}"
             )
@@ -85,7 +90,7 @@ class SignalMonitor(keras.callbacks.Callback):
         self.before = self.step
 
     def on_train_batch_end(self, batch, logs=None):
-        # With `steps_per_execution`, several batches have passed.
+        # With `steps_per_execution`, several batches may have passed.
         last, self.step = self.step, self.before + batch + 1
         if self.every and self.step // self.every > last // self.every:
             self._measure(logs)
@@ -99,7 +104,7 @@ class SignalMonitor(keras.callbacks.Callback):
             self.writer.close()
 
     def _measure(self, logs):
-        if hasattr(self.model, "jax_state_sync"):  # the weights are in its loop
+        if hasattr(self.model, "jax_state_sync"):  # the weights are in Keras' loop
             self.model.jax_state_sync()
         report = self.reports[self.step] = self.meter(self.x, self.y)
         logs.update(short := _short(report))
@@ -120,15 +125,15 @@ class SignalMonitor(keras.callbacks.Callback):
             drawn = np.log10(norms[norms > 0])
             self.writer.histogram(f"signal/log10 {name} of layers", drawn, self.step)
         curve = {f"after {self.step} batches": report}
-        # It is shown small.
+        # Small, because TensorBoard shows it small.
         draw = functools.partial(plots.signals, curve, size=(4, 4), dpi=100)
         self.writer.image("signal/layers", draw, self.step)
 
 
 def _short(report):
-    """The most telling numbers, as logs."""
+    """Returns the summary of a report for the logs."""
     trained = report.trained()
-    found = {
+    summary = {
         "gradient_ratio": report.gradient[0] / report.gradient[-1],
         "gradient_min": trained.gradient.min(),
         "gradient_max": trained.gradient.max(),
@@ -137,5 +142,5 @@ def _short(report):
     }
     for name in ("cosine_similarity", "isometry_gap", "saturated"):
         values = getattr(report, name)[:-1]
-        found[name] = np.nanmax(values, initial=0.0)
-    return {f"signal_{name}": float(value) for name, value in found.items()}
+        summary[name] = np.nanmax(values, initial=0.0)
+    return {f"signal_{name}": float(value) for name, value in summary.items()}
