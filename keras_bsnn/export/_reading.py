@@ -97,7 +97,7 @@ def _without_idle(config):
         return {
             key: _without_idle(value)
             for key, value in config.items()
-            if not (key.endswith(IDLE) and needs_package(value))
+            if not (str(key).endswith(IDLE) and needs_package(value))
         }
     if isinstance(config, (list, tuple)):
         return type(config)(map(_without_idle, config))

@@ -63,6 +63,8 @@ class BatchNormDense(keras.layers.Layer):
     True
     """
 
+    is_normalizing = True
+
     def __init__(
         self,
         units,
@@ -182,8 +184,6 @@ class BatchNormDense(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
-
-    is_normalizing = True
 
     @property
     def is_affine(self) -> bool:
