@@ -7,7 +7,7 @@ from keras_bsnn.activations import DepthShaped, GaussianPoincare
 from keras_bsnn.callbacks import Retract
 from keras_bsnn.constraints import orthogonal_kernels
 from keras_bsnn.layers import DepthStack, OrthogonalDense
-from keras_bsnn.ops import gaussian, orthogonal
+from keras_bsnn.ops import _integrals, gaussian, orthogonal
 from keras_bsnn.optimizers import StiefelMuon
 
 
@@ -227,7 +227,7 @@ class TestSyntheticExperiment:
         )
 
     def bounds(self, phi):
-        r = gaussian._resolved(phi)
+        r = _integrals.resolved(phi)
 
         def mean(values):
             return float(np.sum(r.weights * values))

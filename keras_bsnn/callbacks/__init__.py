@@ -1,6 +1,6 @@
 """Callbacks of `model.fit`."""
 
-from keras_bsnn.callbacks.backup import BackupAndRestore
+from keras_bsnn.callbacks._backup import BackupAndRestore
 from keras_bsnn.callbacks.recalibrate import RecalibrateBatchNorm
 from keras_bsnn.callbacks.retract import Retract, retract
 from keras_bsnn.callbacks.signal_monitor import SignalMonitor
