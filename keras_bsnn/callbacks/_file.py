@@ -35,7 +35,7 @@ def save(path: Path, variables: Variables, progress: dict[str, Any]) -> None:
     text = json.dumps(head, default=_plain)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(_unfinished(path), "wb") as file:
-        np.savez(file, *arrays, **{HEAD: np.array(text)})
+        np.savez(file, *arrays, allow_pickle=False, **{HEAD: np.array(text)})
         file.flush()
         os.fsync(file.fileno())
     os.replace(_unfinished(path), path)

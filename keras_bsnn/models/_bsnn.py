@@ -98,7 +98,7 @@ def bsnn_mlp(
         for seed in seeds
     ]
     if stacked:
-        hidden = [DepthStack(*hidden, depth)]
+        hidden = [DepthStack(hidden[0], depth)]
     start = [
         keras.layers.Dense(
             units,

@@ -100,14 +100,14 @@ def evaluate(function: Pointwise, x: Array) -> Array:
     return y
 
 
-def resolve(function: Pointwise, rounding: float | None = None) -> Resolved:
+def resolve(function: Pointwise, rounding: float = 0.0) -> Resolved:
     """Splits [-12, 12] into intervals on which `function` is a polynomial.
 
     Args:
         function: A callable that maps a float64 array of any shape to the values at
             its entries.
         rounding: The relative rounding error of the values, a float. Defaults to
-            `None`, which measures it.
+            0, which measures it.
 
     Returns:
         A `Resolved`.

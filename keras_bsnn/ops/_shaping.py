@@ -17,7 +17,7 @@ HALVINGS = 46  # of an interval: then it is as narrow as rounding
 
 def series(curve: Callable[[Array], Array], eta: float, scale: float) -> list[float]:
     """Chebyshev coefficients of `curve` on [0, eta], without those below rounding."""
-    coefficients = chebyshev.chebinterpolate(
+    coefficients: Array = chebyshev.chebinterpolate(
         lambda x: curve(0.5 * eta * (1 + x)), DEGREE
     )
     return chebyshev.chebtrim(coefficients, 1e-16 * scale).tolist()

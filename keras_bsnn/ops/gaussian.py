@@ -278,6 +278,5 @@ def check_shaping(depth: Any, eta: Any) -> tuple[int, float]:
 def _name(function: str | Pointwise) -> str:
     if isinstance(function, str):
         return function
-    return getattr(function, "name", None) or getattr(
-        function, "__name__", repr(function)
-    )
+    name = getattr(function, "name", None) or getattr(function, "__name__", None)
+    return name or repr(function)

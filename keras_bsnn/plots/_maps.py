@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,10 +79,9 @@ def length_map(function: str | Pointwise, path: File, depth: int = 20) -> None:
         for color, root in zip(COLORS, ("plus", "minus"), strict=False):
             phi = GaussianPoincare(function, root)
             label = f"root {root}: slope {phi.length_slope:.2f}"
-            mapped = gaussian.length_map(phi, lengths)
-            above.plot(lengths, mapped, color=color, label=label)
+            mapped = functools.partial(gaussian.length_map, phi)
+            above.plot(lengths, mapped(lengths), color=color, label=label)
             for start in (FACTOR, 1 / FACTOR):
-                mapped = functools.partial(gaussian.length_map, phi)
                 below.plot(_iterates(mapped, start, depth, RANGE), color=color)
         for panel in (above, below):
             panel.set_yscale("log")
@@ -98,7 +98,7 @@ def _correlation(function: str | Pointwise, rho: npt.ArrayLike) -> Array:
 
 
 def _iterates(
-    function: Callable[[float], npt.ArrayLike],
+    function: Callable[[float], Any],
     start: float,
     count: int,
     limits: tuple[float, float],

@@ -12,7 +12,7 @@ COLORS = (
     *("#E69F00", "#56B4E9", "#000000"),
 )
 # Legible when a figure is as wide as a phone.
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.labelsize": 12,
     "axes.spines.right": False,
