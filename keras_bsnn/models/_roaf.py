@@ -10,7 +10,7 @@ from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import ROAF, DepthStack, ROAFDense
 from keras_bsnn.layers.roaf_dense import normal_kernel
 from keras_bsnn.models import _parts
-from keras_bsnn.ops import roaf
+from keras_bsnn.ops import _check, roaf
 
 
 def roaf_mlp(
@@ -70,6 +70,7 @@ def roaf_mlp(
     >>> model.output_shape
     (None, 10)
     """
+    depth = _check.integer("depth", depth)
     first, filter_seed, hidden, last = _parts.seeds(seed, 4)
     block = ROAFDense(
         units,

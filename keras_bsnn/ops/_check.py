@@ -38,10 +38,11 @@ def number(
     fits: Callable[[Any], bool] = lambda value: True,
 ) -> float:
     """The value as an `int` or `float`; `ValueError` unless it is finite and `fits`."""
-    is_number = is_integer(value) or isinstance(value, (float, np.floating))
-    if not is_number or not abs(value) <= sys.float_info.max or not fits(value):
+    plain = value.item() if isinstance(value, (np.integer, np.floating)) else value
+    is_number = isinstance(plain, (int, float)) and not isinstance(plain, bool)
+    if not is_number or not abs(plain) <= sys.float_info.max or not fits(plain):
         raise refusal(name, kind, value)
-    return value.item() if isinstance(value, np.generic) else value
+    return plain
 
 
 def boolean(name: str, value: Any) -> bool:
