@@ -33,9 +33,10 @@ def save(path: Path, variables: Variables, progress: dict[str, Any]) -> None:
         return
     head = {"progress": progress, "variables": [*map(_described, variables)]}
     text = json.dumps(head, default=_plain)
+    named: dict[str, Any] = {HEAD: np.array(text)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(_unfinished(path), "wb") as file:
-        np.savez(file, *arrays, allow_pickle=False, **{HEAD: np.array(text)})
+        np.savez(file, *arrays, **named)
         file.flush()
         os.fsync(file.fileno())
     os.replace(_unfinished(path), path)
