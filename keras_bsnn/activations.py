@@ -58,8 +58,7 @@ class GaussianPoincare(_Pointwise):
             `"stable"`.
         scale: The constant `a`, a float. Defaults to `None`, which computes it. It is
             given when a saved activation is loaded.
-        shift: The constant `b`, a float. Defaults to `None`, which computes it. It must
-            be given if `scale` is.
+        shift: The constant `b`, a float; given if `scale` is. Defaults to `None`.
         length_slope: The slope of the length map at 1, a float. Defaults to `None`,
             which computes it.
         kwargs: Further arguments of `keras.layers.Layer`.
@@ -67,13 +66,11 @@ class GaussianPoincare(_Pointwise):
     Attributes:
         scale: `a`.
         shift: `b`.
-        length_slope: The slope of the length map at 1. If it is below 1, deviations of
-            the squared norm die out with depth; at 1 they perform a random walk, and
-            above 1 they grow.
+        length_slope: The slope of the length map at 1. Below 1, deviations of the
+            squared norm die out with depth; at 1 they perform a random walk; above 1
+            they grow.
 
-    Input shape: Any.
-
-    Output shape: The shape of the input.
+    Input shape: Any. Output shape: the same.
 
     Raises:
         ValueError: `function` has no Gaussian-Poincaré form (it is constant,
@@ -103,12 +100,9 @@ class GaussianPoincare(_Pointwise):
         self.root = root
         if scale is None and shift is None and length_slope is None:
             scale, shift = gaussian.gp_constants(self._raw, root)
-        self.scale = _check.number(
-            "scale", scale, "a finite number if `shift` is given"
-        )
-        self.shift = _check.number(
-            "shift", shift, "a finite number if `scale` is given"
-        )
+        needed = "a finite number if another constant is given"
+        self.scale = _check.number("scale", scale, needed)
+        self.shift = _check.number("shift", shift, needed)
         if length_slope is None:
             length_slope = gaussian.length_slope(self._normalized)
         self.length_slope = _check.number("length_slope", length_slope)
@@ -150,23 +144,17 @@ class DepthShaped(GaussianPoincare):
             `GaussianPoincare`. Defaults to `"stable"`.
         epsilon: The weight of `f`, a float. Defaults to `None`, which computes it. It
             is given when a saved activation is loaded.
-        scale: The factor of the normalized form, a float. Defaults to `None`, which
-            computes it.
-        shift: The shift of the normalized form, a float. Defaults to `None`, which
-            computes it. It must be given if `scale` is.
+        scale: The constant `a`, a float. Defaults to `None`, which computes it.
+        shift: The constant `b`, a float; given if `scale` is. Defaults to `None`.
         length_slope: The slope of the length map at 1, a float. Defaults to `None`,
             which computes it.
         kwargs: Further arguments of `keras.layers.Layer`.
 
     Attributes:
-        epsilon: The weight of `f` relative to the identity.
-        scale: The factor of the normalized form.
-        shift: The shift of the normalized form.
-        length_slope: The slope of the length map at 1.
+        epsilon: The weight of `f` relative to the identity. The others are those of
+            `GaussianPoincare`.
 
-    Input shape: Any.
-
-    Output shape: The shape of the input.
+    Input shape: Any. Output shape: the same.
 
     Raises:
         ValueError: `x + epsilon f(x)` has no Gaussian-Poincaré form; `depth` or `eta`
@@ -231,9 +219,7 @@ class Gained(_Pointwise):
         gain: The gain, a finite float.
         kwargs: Further arguments of `keras.layers.Layer`.
 
-    Input shape: Any.
-
-    Output shape: The shape of the input.
+    Input shape: Any. Output shape: the same.
 
     Raises:
         ValueError: `gain` is not a finite number, or `function` is unknown.
@@ -259,14 +245,9 @@ class Gained(_Pointwise):
         return {**super().get_config(), "gain": self.gain}
 
 
-POINTWISE = {
-    getattr(keras.activations, name)
-    for name in (
-        *("elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh"),
-        *("leaky_relu", "linear", "mish", "relu", "relu6", "selu", "sigmoid", "silu"),
-        *("soft_shrink", "softplus", "softsign", "tanh", "tanh_shrink"),
-    )
-}
+NAMES = """elu exponential gelu hard_sigmoid hard_silu hard_tanh leaky_relu linear mish
+    relu relu6 selu sigmoid silu soft_shrink softplus softsign tanh tanh_shrink"""
+POINTWISE = {getattr(keras.activations, name) for name in NAMES.split()}
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
