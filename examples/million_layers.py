@@ -18,10 +18,9 @@ import keras
 import numpy as np
 from rich.progress import track
 
-from keras_bsnn import datasets, models
+from keras_bsnn import _backend, datasets, models
 from keras_bsnn._record import environment
 from keras_bsnn.layers import DepthStack
-from keras_bsnn.ops import _backend
 from keras_bsnn.plots import figure
 
 POINTS = 1000  # of the curve of gradients that is kept

@@ -4,8 +4,9 @@ import functools
 
 import keras
 
+from keras_bsnn import _backend
 from keras_bsnn._public import public
-from keras_bsnn.ops import _backend, _check, orthogonal
+from keras_bsnn.ops import _check, orthogonal
 
 ITERATIVE = {"newton_schulz": orthogonal.newton_schulz, "cayley": orthogonal.cayley}
 RETRACTIONS = {**ITERATIVE, "qr": orthogonal.qr}

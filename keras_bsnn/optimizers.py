@@ -6,9 +6,10 @@ import math
 import keras
 from keras import ops
 
+from keras_bsnn import _backend
 from keras_bsnn._public import public
 from keras_bsnn.constraints import is_orthogonal
-from keras_bsnn.ops import _backend, _check, orthogonal, spectral
+from keras_bsnn.ops import _check, orthogonal, spectral
 
 KIND = "a Keras optimizer or the name of one"
 TINY = 1e-30  # in a mean of squares, so that no gradient means no step

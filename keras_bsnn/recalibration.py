@@ -8,10 +8,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_bsnn import _calls
+from keras_bsnn import _backend, _calls
 from keras_bsnn._public import public
 from keras_bsnn.layers import BatchNormDense, DepthStack
-from keras_bsnn.ops import _backend
 
 NORMALIZING = (keras.layers.BatchNormalization, BatchNormDense)
 SAMPLES_AT_ONCE = 1000  # of an array

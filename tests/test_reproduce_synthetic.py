@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scripts import REPRODUCE
 
+from keras_bsnn import _backend
 from keras_bsnn.activations import GaussianPoincare
-from keras_bsnn.ops import _backend
 
 SCRIPT = REPRODUCE / "bsnn_synthetic.py"
 SMALL = {"depth": 30, "units": 64, "samples": 40, "seed": 3}

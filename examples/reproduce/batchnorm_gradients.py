@@ -18,9 +18,9 @@ import _script
 import keras
 import numpy as np
 
+from keras_bsnn import _backend
 from keras_bsnn.initializers import DepthDecay, HaarOrthogonal
 from keras_bsnn.layers import BatchNormDense, DepthStack
-from keras_bsnn.ops import _backend
 from keras_bsnn.plots import figure
 
 INPUTS, CLASSES, COSINE = 784, 10, 0.8

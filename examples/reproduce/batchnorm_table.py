@@ -21,11 +21,10 @@ import _training
 import keras
 import numpy as np
 
-from keras_bsnn import datasets, models
+from keras_bsnn import _backend, datasets, models
 from keras_bsnn._record import fill
 from keras_bsnn.callbacks import Retract
 from keras_bsnn.initializers import DepthDecay
-from keras_bsnn.ops import _backend
 from keras_bsnn.optimizers import StiefelMuon
 from keras_bsnn.recalibration import recalibrate
 

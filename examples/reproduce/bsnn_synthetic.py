@@ -26,11 +26,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from keras_bsnn import plots
+from keras_bsnn import _backend, plots
 from keras_bsnn._record import environment
 from keras_bsnn.activations import GaussianPoincare, get
 from keras_bsnn.initializers import HaarOrthogonal
-from keras_bsnn.ops import _backend
 
 START = time.perf_counter()
 OUT = Path("examples/results/bsnn_synthetic.json")

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_bsnn import _backend
 from keras_bsnn.callbacks import _variables
 from keras_bsnn.constraints import orthogonal_constraint
-from keras_bsnn.ops import _backend, orthogonal
+from keras_bsnn.ops import orthogonal
 
 ENTRIES_AT_ONCE = 2**22  # so that the copies in float64 stay small
 EXACT = 1e-5  # above what `Orthogonal` leaves without a tolerance, in float32

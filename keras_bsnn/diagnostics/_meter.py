@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _calls, _model
+from keras_bsnn import _backend, _calls, _model
 from keras_bsnn.layers import DepthStack, _saturation
-from keras_bsnn.ops import _backend, orthogonal
+from keras_bsnn.ops import orthogonal
 
 FEW = 50  # layers that XLA compiles sooner than JAX runs them one by one
 SAMPLES = 32  # whose isometry gap is taken, at most
@@ -77,7 +77,7 @@ class Meter:
                 self.model(keras.tree.pack_sequence_as(x, flat), training=self.training)
             return flat[0]
 
-        _backend.abstract(function, *keras.tree.flatten(x))
+        _backend.output_specs(function, *keras.tree.flatten(x))
         return sites
 
     def _compiled(self, x, y, sites):
@@ -109,7 +109,7 @@ class Meter:
                 return self._loss(x, y, tensors[: len(probes)])
 
         arguments = [*probes, *(value for _, value in weights)]
-        value, outputs, gradients = _backend.gradients_and_more(loss, arguments)
+        value, outputs, gradients = _backend.value_and_gradients(loss, arguments)
         of_weights = {
             id(v): gradient
             for (v, _), gradient in zip(weights, gradients[len(probes) :], strict=True)

@@ -5,9 +5,9 @@ import itertools
 import keras
 import numpy as np
 
+from keras_bsnn import _backend
 from keras_bsnn._public import public
 from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
-from keras_bsnn.ops import _backend
 
 AFFINE = (
     keras.layers.Dense,

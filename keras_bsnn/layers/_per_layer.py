@@ -5,7 +5,7 @@ import contextlib
 import keras
 import numpy as np
 
-from keras_bsnn.ops import _backend
+from keras_bsnn import _backend
 
 CONSTANT = (
     keras.initializers.Zeros,

@@ -5,8 +5,7 @@ import contextlib
 import keras
 from keras import ops
 
-from keras_bsnn import activations
-from keras_bsnn.ops import _backend
+from keras_bsnn import _backend, activations
 
 THRESHOLD = 0.01  # of the slope of an activation
 POINTWISE = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)

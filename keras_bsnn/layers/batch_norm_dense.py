@@ -6,10 +6,10 @@ import warnings
 import keras
 from keras import ops
 
-from keras_bsnn import activations
+from keras_bsnn import _backend, activations
 from keras_bsnn._public import public
 from keras_bsnn.layers import _orthogonal_kernel
-from keras_bsnn.ops import _backend, _check
+from keras_bsnn.ops import _check
 
 FORMS = ("std", "norm")
 

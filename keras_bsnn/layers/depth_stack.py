@@ -10,9 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_bsnn import _backend
 from keras_bsnn._public import public
 from keras_bsnn.layers import _per_layer, _saturation
-from keras_bsnn.ops import _backend, _check, depth_loop
+from keras_bsnn.ops import _check, depth_loop
 
 TEMPLATES = weakref.WeakSet()
 IRRELEVANT = {"name", "seed", "build_config", "shared_object_id"}
@@ -413,7 +414,7 @@ class _Template:
             self.effects[training] = Effects(bool(losses), updated)
             return y
 
-        _backend.abstract(observe, x, *self.weights, *self.constants)
+        _backend.output_specs(observe, x, *self.weights, *self.constants)
         return self.effects[training]
 
 

@@ -5,10 +5,10 @@ import inspect
 import keras
 from keras import ops
 
-from keras_bsnn import activations
+from keras_bsnn import _backend, activations
 from keras_bsnn._public import public
 from keras_bsnn.layers.roaf_cell import ROAFCell
-from keras_bsnn.ops import _backend, _check, depth_loop
+from keras_bsnn.ops import _check, depth_loop
 
 OF_CELL = [*inspect.signature(ROAFCell).parameters][:-1]  # without **kwargs
 

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 from numpy.polynomial import legendre
 
+from keras_bsnn import _backend
 from keras_bsnn._types import Array, Pointwise
-from keras_bsnn.ops import _backend
 
 RANGE = 12.0  # the normal density beyond it is below 1e-32
 NARROWEST = 2.0**-40

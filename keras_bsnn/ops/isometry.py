@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_bsnn import _backend
 from keras_bsnn._types import Array, Tensor
-from keras_bsnn.ops import _backend, _check
+from keras_bsnn.ops import _check
 
 __all__ = ["isometry_gap", "jacobian_singular_values", "orthogonality_gap"]
 

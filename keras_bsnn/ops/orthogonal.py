@@ -11,7 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn.ops import _backend, _check
+from keras_bsnn import _backend
+from keras_bsnn.ops import _check
 
 MOST_STEPS = 100
 NUDGE = 1e-7

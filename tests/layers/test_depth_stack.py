@@ -6,10 +6,11 @@ import pytest
 from keras import ops
 from layer_checker import check_layer
 
+from keras_bsnn import _backend
 from keras_bsnn.activations import DepthShaped
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.layers import DepthStack, OrthogonalDense
-from keras_bsnn.ops import _backend, orthogonal
+from keras_bsnn.ops import orthogonal
 
 DEPTH, UNITS, BATCH = 5, 6, 8
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from layer_checker import check_layer
 
-from keras_bsnn import diagnostics, models
+from keras_bsnn import _backend, diagnostics, models
 from keras_bsnn.layers import DepthStack, ROAFCell, ROAFDense, _filters
-from keras_bsnn.ops import _backend, roaf
+from keras_bsnn.ops import roaf
 
 FILTERS = [*_filters.FILTERS]
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
+from keras_bsnn import _backend
 from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
-from keras_bsnn.ops import _backend, isometry
+from keras_bsnn.ops import isometry
 
 
 def gap(x, dtype="float64"):

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from keras_bsnn.ops import _backend, orthogonal
+from keras_bsnn import _backend
+from keras_bsnn.ops import orthogonal
 
 SHAPES = [(8, 8), (20, 6), (6, 20), (3, 9, 5)]
 TO_POLAR = [orthogonal.newton_schulz, orthogonal.cayley, orthogonal.polar]

@@ -20,7 +20,8 @@ from draws import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keras_bsnn.ops import _backend, orthogonal
+from keras_bsnn import _backend
+from keras_bsnn.ops import orthogonal
 
 TO_POLAR = [orthogonal.newton_schulz, orthogonal.cayley, orthogonal.polar]
 retractions = st.sampled_from([*TO_POLAR, orthogonal.qr])
