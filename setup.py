@@ -28,6 +28,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["keras_bsnn", "keras_bsnn.*"]),
+    package_data={"keras_bsnn": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=["keras>=3.15.1", "tensorflow>=2.21", "numpy>=2.0", "scipy>=1.17"],
     extras_require={
@@ -53,6 +54,7 @@ setup(
             "pytest-xdist>=3.8",
             "hypothesis>=6.150",
             "ruff>=0.17",
+            "mypy>=2.4",
             "nbclient>=0.11",  # executes the notebook of examples/, as ipykernel
             "ipykernel>=7.4",
         ],

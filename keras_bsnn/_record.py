@@ -1,4 +1,4 @@
-"""What a result file must say so that its numbers can be judged and repeated."""
+"""Facts of a run that a result file needs so that others can judge and repeat it."""
 
 import importlib.metadata
 import os
@@ -6,13 +6,14 @@ import platform
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 
 PACKAGES = ("keras_bsnn", "keras", "tensorflow", "jax", "numpy", "tensorflow-datasets")
 
 
-def environment():
+def environment() -> dict[str, Any]:
     """The command, versions and machine of this process, as a dict for JSON."""
     return {
         "command": " ".join(["python", *sys.argv]),
@@ -26,7 +27,8 @@ def environment():
     }
 
 
-def versions():
+def versions() -> dict[str, str]:
+    """The versions of the packages that are installed."""
     found = {}
     for package in PACKAGES:
         try:
@@ -36,7 +38,7 @@ def versions():
     return found
 
 
-def _processor():
+def _processor() -> str:
     try:
         with open("/proc/cpuinfo") as lines:
             names = [line.partition(":")[2] for line in lines if "model name" in line]
@@ -45,8 +47,8 @@ def _processor():
         return platform.processor()
 
 
-def fill(path, name, text):
-    """Replaces what is between the markers of `name` in a Markdown file."""
+def fill(path: str | Path, name: str, text: str) -> None:
+    """Replaces the text between the markers of `name` in a Markdown file."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     path = Path(path)
     parts = re.split(f"({re.escape(begin)}|{re.escape(end)})", path.read_text())

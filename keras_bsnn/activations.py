@@ -1,15 +1,21 @@
 """Activations that keep signals and gradients at constant size.
 
-They are layers without weights, usable alone or as `activation=` of any Keras layer.
-Their constants are computed once, when they are made, and are saved as plain numbers.
+They are layers without weights, and can be used alone or as the `activation` of any
+Keras layer. Their constants are computed once, when they are made, and are saved as
+plain numbers.
 """
+
+from typing import Any, Self
 
 import keras
 
 from keras_bsnn import _steps
 from keras_bsnn._facts import is_pointwise as is_pointwise
-from keras_bsnn._public import public
+from keras_bsnn._types import Activation, Config, Pointwise, Shape, Tensor
 from keras_bsnn.ops import _check, gaussian
+from keras_bsnn.ops._integrals import as_function
+
+__all__ = ["DepthShaped", "Gained", "GaussianPoincare", "get"]
 
 KIND = (
     "the name of a Keras activation, such a name with the prefix 'gp_', or a callable"
@@ -21,51 +27,58 @@ class _Pointwise(keras.layers.Layer):
 
     is_pointwise = True
 
-    def __init__(self, function, **kwargs):
+    def __init__(self, function: Activation, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.function = _named("function", function)
-        self._pointwise = gaussian.as_function(self.function)
+        self._pointwise = as_function(self.function)
         self.supports_masking = True
         self.built = True
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         function = keras.saving.serialize_keras_object(self.function)
         return {**super().get_config(), "function": function}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         deserialize = keras.saving.deserialize_keras_object
         return cls(**_check.deserialized(config, "function", KIND, deserialize))
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class GaussianPoincare(_Pointwise):
     """The Gaussian-Poincaré normalized form `a f(x) + b` of a function `f`.
 
-    For `z ~ N(0, 1)`, the mean square of the result and that of its derivative are 1:
-    on wide orthogonal layers it keeps the norms of signals and of gradients.
+    For `z ~ N(0, 1)`, the mean square of the result and that of its derivative are 1.
+    On wide orthogonal layers the activation therefore keeps the norms of signals and of
+    gradients.
 
     Args:
-        function: name of a Keras activation, or a pointwise callable.
-        root: `"plus"`, `"minus"`, or `"stable"`: the one of the two shifts `b` with the
-            smaller `length_slope`.
-        scale, shift, length_slope: the constants. They are computed if `scale` is
-            `None`, and given when a saved activation is loaded.
+        function: The name of a Keras activation, or a pointwise callable: `f`.
+        root: The choice of the shift `b`, one of two: `"plus"`, `"minus"`, or
+            `"stable"`, which takes the one with the smaller `length_slope`. Defaults to
+            `"stable"`.
+        scale: The constant `a`, a float. Defaults to `None`, which computes it. It is
+            given when a saved activation is loaded.
+        shift: The constant `b`, a float; given if `scale` is. Defaults to `None`.
+        length_slope: The slope of the length map at 1, a float. Defaults to `None`,
+            which computes it.
+        kwargs: Further arguments of `keras.layers.Layer`.
 
     Attributes:
         scale: `a`.
         shift: `b`.
-        length_slope: slope of the length map at 1. Below 1, deviations of the squared
-            norm die out with depth; at 1 they do a random walk; above 1 they grow.
+        length_slope: The slope of the length map at 1. Below 1, deviations of the
+            squared norm die out with depth; at 1 they perform a random walk; above 1
+            they grow.
 
-    Input and output shape: any, the same.
+    Input shape: Any. Output shape: the same.
 
     Raises:
-        ValueError: `function` has no GP form (it is constant, discontinuous, not
-            finite, not pointwise), or `root` is unknown.
+        ValueError: `function` has no Gaussian-Poincaré form (it is constant,
+            discontinuous, not finite or not pointwise), or `root` is unknown.
 
     Source: Lu, Gould, Ajanthan, arXiv 2006.12169, the definition of GPN functions.
 
@@ -79,39 +92,41 @@ class GaussianPoincare(_Pointwise):
 
     def __init__(
         self,
-        function,
-        root="stable",
-        scale=None,
-        shift=None,
-        length_slope=None,
-        **kwargs,
-    ):
+        function: Activation,
+        root: str = "stable",
+        scale: float | None = None,
+        shift: float | None = None,
+        length_slope: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(function, **kwargs)
         gaussian.check_root(root)
         self.root = root
         if scale is None and shift is None and length_slope is None:
             scale, shift = gaussian.gp_constants(self._raw, root)
-        _check.number("scale", scale, "a finite number if `shift` is given")
-        _check.number("shift", shift, "a finite number if `scale` is given")
+        needed = "a finite number if another constant is given"
+        self.scale = _check.number("scale", scale, needed)
+        self.shift = _check.number("shift", shift, needed)
         if length_slope is None:
-            length_slope = gaussian.length_slope(lambda x: scale * self._raw(x) + shift)
-        _check.number("length_slope", length_slope)
-        self.scale = scale
-        self.shift = shift
-        self.length_slope = length_slope
+            length_slope = gaussian.length_slope(self._normalized)
+        self.length_slope = _check.number("length_slope", length_slope)
 
-    def _raw(self, x):
+    def _raw(self, x: Tensor) -> Tensor:
         """The function that is normalized."""
         return self._pointwise(x)
 
-    def call(self, inputs):
-        return self.scale * self._raw(inputs) + self.shift
+    def _normalized(self, x: Tensor) -> Tensor:
+        return self.scale * self._raw(x) + self.shift
 
-    def export_steps(self):
+    def export_steps(self) -> list:
+        """What the activation computes, for `keras_bsnn.export`."""
         inner = _steps.of_activation(self.function)
         return [*inner, _steps.scaled(self.scale, self.shift)]
 
-    def get_config(self):
+    def call(self, inputs: Tensor) -> Tensor:
+        return self._normalized(inputs)
+
+    def get_config(self) -> Config:
         constants = {
             name: getattr(self, name)
             for name in ("root", "scale", "shift", "length_slope")
@@ -119,34 +134,44 @@ class GaussianPoincare(_Pointwise):
         return {**super().get_config(), **constants}
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class DepthShaped(GaussianPoincare):
     """The Gaussian-Poincaré normalized form of `x + epsilon f(x)`, shaped for a depth.
 
     `epsilon` is solved for so that two orthogonal inputs have the correlation `eta`
     after `depth` layers. A normalized `f` alone takes any two inputs of a very deep
-    network to a correlation near 1, so that it cannot tell them apart.
+    network to a correlation near 1, so that the network cannot tell them apart.
 
     Args:
-        function: name of a Keras activation, or a pointwise callable: `f`.
-        depth: number of layers that the activation is for, an integer of at least 1.
-        eta: the correlation after `depth` layers of two orthogonal inputs, in (0, 1).
-            Smaller is closer to a linear network.
-        root, scale, shift, length_slope: as in `GaussianPoincare`.
-        epsilon: computed if `None`, and given when a saved activation is loaded.
+        function: The name of a Keras activation, or a pointwise callable: `f`.
+        depth: The number of layers that the activation is for, an integer of at least
+            1.
+        eta: The correlation of two orthogonal inputs after `depth` layers, a float in
+            (0, 1). The smaller it is, the closer the network is to a linear one.
+            Defaults to 0.5.
+        root: The choice of the shift, `"plus"`, `"minus"` or `"stable"`, for
+            `GaussianPoincare`. Defaults to `"stable"`.
+        epsilon: The weight of `f`, a float. Defaults to `None`, which computes it. It
+            is given when a saved activation is loaded.
+        scale: The constant `a`, a float. Defaults to `None`, which computes it.
+        shift: The constant `b`, a float; given if `scale` is. Defaults to `None`.
+        length_slope: The slope of the length map at 1, a float. Defaults to `None`,
+            which computes it.
+        kwargs: Further arguments of `keras.layers.Layer`.
 
     Attributes:
-        epsilon: weight of `f` beside the identity.
-        scale, shift, length_slope: as in `GaussianPoincare`.
+        epsilon: The weight of `f` relative to the identity. The others are those of
+            `GaussianPoincare`.
 
-    Input and output shape: any, the same.
+    Input shape: Any. Output shape: the same.
 
     Raises:
-        ValueError: as `GaussianPoincare`; `depth` or `eta` is out of range; no epsilon
-            reaches `eta` (`depth` is too small for it, or `f` is affine).
+        ValueError: `x + epsilon f(x)` has no Gaussian-Poincaré form; `depth` or `eta`
+            is out of range; or no epsilon reaches `eta`, because `depth` is too small
+            for it or `f` is affine.
 
-    Source: this package; the equation of Martens et al., arXiv 2110.01765 (deep kernel
-    shaping), solved for another family of functions.
+    Source: this package, by the equation of Martens et al., arXiv 2110.01765 (deep
+    kernel shaping), solved for another family of functions.
 
     Example:
 
@@ -158,61 +183,60 @@ class DepthShaped(GaussianPoincare):
 
     def __init__(
         self,
-        function,
-        depth,
-        eta=0.5,
-        root="stable",
-        epsilon=None,
-        scale=None,
-        shift=None,
-        length_slope=None,
-        **kwargs,
-    ):
-        gaussian.check_shaping(depth, eta)
-        self.depth = depth
-        self.eta = eta
+        function: Activation,
+        depth: int,
+        eta: float = 0.5,
+        root: str = "stable",
+        epsilon: float | None = None,
+        scale: float | None = None,
+        shift: float | None = None,
+        length_slope: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.depth, self.eta = gaussian.check_shaping(depth, eta)
         if epsilon is None:
-            epsilon = _reaching(function, depth, eta)
-        _check.number("epsilon", epsilon)
-        self.epsilon = epsilon
+            epsilon = _epsilon_reaching(function, self.depth, self.eta)
+        self.epsilon = _check.number("epsilon", epsilon)
         super().__init__(function, root, scale, shift, length_slope, **kwargs)
 
-    def _raw(self, x):
+    def _raw(self, x: Tensor) -> Tensor:
         return x + self.epsilon * self._pointwise(x)
 
-    def export_steps(self):
+    def export_steps(self) -> list:
+        """What the activation computes, for `keras_bsnn.export`."""
         shaped = _steps.of_shaped(self.function, self.epsilon)
         return [*shaped, _steps.scaled(self.scale, self.shift)]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         shape = {name: getattr(self, name) for name in ("depth", "eta", "epsilon")}
         return {**super().get_config(), **shape}
 
 
-def _reaching(function, depth, eta):
-    """The epsilon that takes orthogonal inputs to `eta`."""
+def _epsilon_reaching(function: Activation, depth: int, eta: float) -> float:
+    """The epsilon that takes orthogonal inputs to the correlation `eta`."""
     epsilon = gaussian.shaping_epsilon(_named("function", function), depth, eta)
     if epsilon == float("inf"):
         raise ValueError(
-            f"`eta`={eta} is out of reach for {function!r} at depth {depth}: two "
-            "orthogonal inputs arrive with a smaller correlation, also without the "
-            "identity in it. Take a smaller `eta`, or GaussianPoincare."
+            f"`eta`={eta} is out of reach for {function!r} at depth {depth}: the "
+            "correlation of two orthogonal inputs stays smaller even without the "
+            "identity. Use a smaller `eta`, or GaussianPoincare."
         )
     return epsilon
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class Gained(_Pointwise):
-    """`f(gain * x)`: a function with a gain inside.
+    """A function with a gain on its input: `f(gain * x)`.
 
     Args:
-        function: name of a Keras activation, or a pointwise callable: `f`.
-        gain: a finite float.
+        function: The name of a Keras activation, or a pointwise callable: `f`.
+        gain: The gain, a finite float.
+        kwargs: Further arguments of `keras.layers.Layer`.
 
-    Input and output shape: any, the same.
+    Input shape: Any. Output shape: the same.
 
     Raises:
-        ValueError: `gain` is not a finite number.
+        ValueError: `gain` is not a finite number, or `function` is unknown.
 
     Source: Meterez et al., arXiv 2310.02012, activation shaping.
 
@@ -224,44 +248,43 @@ class Gained(_Pointwise):
     [0.0, 1.5]
     """
 
-    def __init__(self, function, gain, **kwargs):
+    def __init__(self, function: Activation, gain: float, **kwargs: Any) -> None:
         super().__init__(function, **kwargs)
-        _check.number("gain", gain)
-        self.gain = gain
+        self.gain = _check.number("gain", gain)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return self._pointwise(self.gain * inputs)
 
-    def export_steps(self):
+    def export_steps(self) -> list:
+        """What the activation computes, for `keras_bsnn.export`."""
         return [_steps.scaled(self.gain), *_steps.of_activation(self.function)]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "gain": self.gain}
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
-def sin(x):
-    """The sine, of which Keras has no activation."""
+def sin(x: Tensor) -> Tensor:
+    """The sine, which Keras does not have as an activation."""
     return keras.ops.sin(x)
 
 
 sin.is_pointwise = True
 
 
-@public
-def get(identifier):
+def get(identifier: Activation) -> Pointwise:
     """The activation that an identifier stands for.
 
     Args:
-        identifier: `None` (the identity), the name of a Keras activation, or `"sin"`,
-            such a name with the prefix `"gp_"` for its `GaussianPoincare` form, a
-            serialized activation, or a callable.
+        identifier: The name of a Keras activation, or `"sin"`; such a name with the
+            prefix `"gp_"` for its `GaussianPoincare` form; a serialized activation; a
+            callable; or `None`, which stands for the identity.
 
     Returns:
         A callable.
 
     Raises:
-        ValueError: the identifier is unknown.
+        ValueError: The identifier is unknown.
 
     Example:
 
@@ -272,12 +295,12 @@ def get(identifier):
     return _named("activation", identifier)
 
 
-def _named(name, identifier):
-    """The same, of an argument that has another name."""
+def _named(name: str, identifier: Activation) -> Pointwise:
+    """The activation for an identifier that is the argument `name`."""
     return _check.interpreted(name, KIND, _known, identifier)
 
 
-def _known(identifier):
+def _known(identifier: Activation) -> Pointwise:
     if isinstance(identifier, str):
         if identifier.startswith("gp_"):
             return GaussianPoincare(_known(identifier.removeprefix("gp_")))

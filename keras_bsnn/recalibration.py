@@ -15,6 +15,7 @@ from keras_bsnn.diagnostics._instrument import instrumented, nested
 
 __all__ = ["recalibrate"]
 
+
 def recalibrate(
     model: keras.layers.Layer, dataset: Iterable, folder: str | Path | None = None
 ) -> None:

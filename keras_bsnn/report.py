@@ -1,29 +1,32 @@
-"""Says of a saved model whether the signal gets through it, on a page for browsers.
+"""Reports whether the signal gets through a saved model, on a page for browsers.
 
     python -m keras_bsnn.report model.keras --data digits --out report.html
 
-The page is one file and loads nothing from elsewhere. Of a model that is not in a file,
-or has classes of your own, `diagnostics.signal_report(model, x, y).to_html(path)` makes
-the same.
+The page is one file and loads nothing from elsewhere. For a model that is not in a
+file, or that has classes of your own,
+`diagnostics.signal_report(model, x, y).to_html(path)` writes the same page.
 """
 
-import argparse
 import functools
 import inspect
 import re
-import sys
 import tempfile
 import textwrap
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_bsnn import datasets, diagnostics
+from keras_bsnn._types import Array
 from keras_bsnn.ops import _check
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command with these arguments, by default those of the process."""
     parser = argument_parser()
     args = parser.parse_args(argv)
     try:
@@ -31,14 +34,15 @@ def main(argv=None):
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {_line(error)}\n")
     except ImportError as error:
-        hint = "pip install 'keras_bsnn[datasets,plots]' brings all that is needed"
+        hint = "pip install 'keras_bsnn[datasets,plots]' installs all that is needed"
         parser.exit(2, f"{parser.prog}: error: {_line(error)}: {hint}\n")
     print(report.verdict)
     print(f"Report: {args.out}")
 
 
-def argument_parser():
-    parser = argparse.ArgumentParser(
+def argument_parser() -> ArgumentParser:
+    """The parser of the command line."""
+    parser = ArgumentParser(
         prog="python -m keras_bsnn.report",
         description=__doc__.split("\n")[0],
         epilog=" ".join(__doc__.split("\n\n")[-1].split()),
@@ -47,18 +51,19 @@ def argument_parser():
     add("model", type=Path, help="file of a Keras model, as model.save writes it")
     names = ", ".join(datasets.IMAGE_SETS)
     add("--data", required=True, help=f"{names}, or an .npz file with arrays x and y")
-    add("--split", help="of a data set that is named; default: train")
-    add("--batch-size", type=int, default=128, help="number of samples, at random")
-    add("--seed", type=int, default=0, help="of the choice of samples")
-    add("--loss", help="name of the loss, for a model that is not compiled")
-    add("--from-logits", action="store_true", help="of --loss: there is no softmax")
+    add("--split", help="split of a named data set; default: train")
+    add("--batch-size", type=int, default=128, help="number of random samples")
+    add("--seed", type=int, default=0, help="seed of the choice of samples")
+    add("--loss", help="name of the loss, if the model is not compiled")
+    no_softmax = "for --loss: the model does not end with a softmax"
+    add("--from-logits", action="store_true", help=no_softmax)
     add("--out", type=Path, default=Path("report.html"), help="page to write")
-    add("--csv", type=Path, help="file for the table of all layers")
+    add("--csv", type=Path, help="file to write the table of all layers to")
     return parser
 
 
-def write(args):
-    """Measures the model of the arguments and writes the page."""
+def write(args: Namespace) -> Any:
+    """Measures the model, writes the page and returns the report."""
     for path in filter(None, (args.out, args.csv)):
         _check_out(path)
     keras.utils.set_random_seed(args.seed)
@@ -76,12 +81,12 @@ def write(args):
     return report
 
 
-def load_model(args):
+def load_model(args: Namespace) -> keras.Model:
     """The model, compiled with the loss of the arguments if there is one."""
     _check_file(args.model)
     try:
         model = keras.models.load_model(args.model)
-    except Exception as error:  # a file that is broken may raise anything
+    except Exception as error:  # nobody knows what a damaged file may raise
         raise ValueError(
             f"{args.model} cannot be loaded as a Keras model: {_check.cause(error)}"
         ) from error
@@ -96,7 +101,7 @@ def load_model(args):
     return model
 
 
-def _loss(args):
+def _loss(args: Namespace) -> Any:
     loss = keras.losses.get(args.loss)
     if not args.from_logits:
         return loss
@@ -105,8 +110,8 @@ def _loss(args):
     return functools.wraps(loss)(functools.partial(loss, from_logits=True))
 
 
-def load_batch(args):
-    """Inputs and targets, chosen by the seed."""
+def load_batch(args: Namespace) -> tuple[Array, Array]:
+    """Inputs and targets of the samples, which the seed chooses."""
     if args.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, not {args.batch_size}")
     if args.data.endswith(".npz"):
@@ -121,14 +126,14 @@ def load_batch(args):
     return next(iter(data.as_numpy_iterator()))
 
 
-def _from_file(args):
+def _from_file(args: Namespace) -> tuple[Array, Array]:
     if args.split:
-        raise ValueError("--split: an .npz file has none")
+        raise ValueError("--split: an .npz file has no splits")
     _check_file(args.data)
     try:
         with np.load(args.data) as file:
             x, y = (np.atleast_1d(file[name]) for name in "xy")
-    except Exception as error:  # as of a model
+    except Exception as error:  # as for a model
         raise ValueError(
             f"{args.data} must be an .npz file with arrays x and y of numbers"
         ) from error
@@ -138,22 +143,23 @@ def _from_file(args):
     return x[chosen], y[chosen]
 
 
-def measure(model, x, y, args):
+def measure(model: keras.Model, x: Array, y: Array, args: Namespace) -> Any:
+    """The report on a model."""
     try:
         return diagnostics.signal_report(model, x, y)
-    except Exception as error:  # of the loss, the backend, or a layer
+    except Exception as error:  # from the loss, the backend, or a layer
         raise ValueError(
             f"{args.model} cannot be measured on {args.data}: {error}"
         ) from error
 
 
-def _check_file(path):
+def _check_file(path: str | Path) -> None:
     if not Path(path).is_file():
         raise ValueError(f"there is no file {path}")
 
 
-def _check_out(path):
-    """Before the work: whether it can be written."""
+def _check_out(path: Path) -> None:
+    """Checks, before the work, that the file can be written."""
     if path.is_dir():
         raise ValueError(f"{path} cannot be written: it is a folder")
     try:
@@ -162,20 +168,20 @@ def _check_out(path):
         raise ValueError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _of_split(args):
+def _of_split(args: Namespace) -> str:
     return "" if args.data.endswith(".npz") else f", {args.split or 'train'}"
 
 
-def _name(loss):
-    return getattr(loss, "name", None) or getattr(loss, "__name__", str(loss))
+def _name(loss: Any) -> str:
+    return getattr(loss, "name", None) or getattr(loss, "__name__", None) or str(loss)
 
 
-def _line(error):
-    """What an error says, in one line: Keras' have colours, and tell all arguments."""
+def _line(error: Exception) -> str:
+    """The message in one line, without the colors and arguments that Keras adds."""
     words = re.sub(r"\x1b\[\d*m", "", str(error))
     words = words.partition("Arguments received by")[0]
     return textwrap.shorten(words, 400, placeholder=" ...")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

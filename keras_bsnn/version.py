@@ -1,1 +1,5 @@
+"""The version of the package, which `setup.py` reads, too."""
+
+__all__ = ["__version__"]
+
 __version__ = "0.1.0"

@@ -324,7 +324,7 @@ def test_a_backup_of_another_model(make, message, tmp_path):
 def test_data_that_do_not_begin_in_the_middle(tmp_path):
     broken_off(tmp_path, 3, save_freq=2)
     x, y = np.zeros((32, 8, 8, 1)), np.zeros(32)
-    with pytest.raises(ValueError, match="behind 2 of its batches"):
+    with pytest.raises(ValueError, match="after 2 of its batches"):
         network().fit(x, y, callbacks=[BackupAndRestore(tmp_path)], verbose=0)
 
 

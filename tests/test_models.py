@@ -6,7 +6,7 @@ from keras_bsnn import diagnostics, manifolds, models
 from keras_bsnn.activations import DepthShaped, GaussianPoincare
 from keras_bsnn.callbacks import Retract
 from keras_bsnn.layers import DepthStack, OrthogonalDense
-from keras_bsnn.ops import gaussian
+from keras_bsnn.ops import _integrals, gaussian
 from keras_bsnn.optimizers import StiefelMuon
 
 
@@ -226,7 +226,7 @@ class TestSyntheticExperiment:
         )
 
     def bounds(self, phi):
-        r = gaussian._resolved(phi)
+        r = _integrals.resolved(phi)
 
         def mean(values):
             return float(np.sum(r.weights * values))

@@ -2,36 +2,42 @@
 
 import io
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from keras_bsnn._types import Array
 
 
 class Writer:
-    """Writes what TensorBoard's pages show: curves, distributions and images.
+    """Writes curves, distributions and images for TensorBoard.
 
     Args:
-        folder: of the event files, made if it is not there.
+        folder: The path of the folder for event files. It is created if it is missing.
 
     Raises:
         ImportError: TensorFlow or tensorboard is not installed.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         import tensorflow as tf
 
         self.summary = tf.summary
         self.file = tf.summary.create_file_writer(str(folder))
 
-    def scalar(self, name, value, step):
-        """Unless it is not finite: TensorBoard would show nothing of its curve."""
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Adds a point, unless it is not finite: TensorBoard would drop the curve."""
         if math.isfinite(value):
             with self.file.as_default():
                 self.summary.scalar(name, value, step)
 
-    def histogram(self, name, values, step):
+    def histogram(self, name: str, values: Array, step: int) -> None:
+        """Adds the distribution of the values."""
         with self.file.as_default():
             self.summary.histogram(name, values, step)
 
-    def image(self, name, draw, step):
-        """What `draw` writes into a file that it is given, as a PNG."""
+    def image(self, name: str, draw: Callable[[IO[bytes]], Any], step: int) -> None:
+        """Adds the PNG image that `draw` writes into the file it is called with."""
         import tensorflow as tf
 
         file = io.BytesIO()
@@ -40,8 +46,10 @@ class Writer:
         with self.file.as_default():
             self.summary.image(name, image[None], step)
 
-    def flush(self):
+    def flush(self) -> None:
+        """Writes everything to the disk."""
         self.file.flush()
 
-    def close(self):
+    def close(self) -> None:
+        """Closes the event file."""
         self.file.close()

@@ -32,8 +32,10 @@ def run(rule, inputs, layers, loop, every=None):
     """Applies the layers of a stack to inputs.
 
     Args:
-        rule, layers, loop: as for `_loop.run`.
+        rule: a `Rule`.
         inputs: structure of tensors, from which `rule.enter` makes the first carry.
+        layers: a `Layer` whose weights and constants have a leading axis of the layers.
+        loop: a `_loop.Loop`.
         every: keep the carry of every `every`-th layer only, and compute the others
             again in the reverse loop. `None` to keep all.
 

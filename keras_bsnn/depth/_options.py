@@ -3,10 +3,41 @@
 They add results and gradients to a rule, and leave what it computes as it is.
 """
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
 from keras import ops
 
 from keras_bsnn import _backend
 from keras_bsnn.depth._rule import Rule
+
+
+class Observed(NamedTuple):
+    """What `DepthStack.observe` asks for; its arguments are described there."""
+
+    probes: Any
+    block: keras.Layer | None
+    tap: Callable
+
+
+def around(rule, layers, every_output, observed):
+    """The rule with its options, and the tensors of the layers as it takes them.
+
+    Args:
+        rule: a `Rule`.
+        layers: a `Layer`.
+        every_output: whether the output of each layer is an output.
+        observed: an `Observed`, or `None`.
+    """
+    if observed:
+        rule = Tapped(rule, observed.tap)
+    if every_output or observed:
+        rule = EveryOutput(rule)
+    if observed:
+        rule = Probed(rule)
+        layers = layers._replace(weights=(observed.probes, layers.weights))
+    return rule, layers
 
 
 class Option(Rule):

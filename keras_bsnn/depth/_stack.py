@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops
@@ -133,9 +133,14 @@ class DepthStack(StackedLayers):
         It is the same loop as in `call`, with the same numbers.
 
         Args:
-            inputs, context, per_layer, training, mask: as in the call of the stack.
+            inputs: as in the call of the stack; so are `context`, `per_layer`,
+                `training` and `mask`.
+            *context: see there.
             probes: tensor of zeros like the outputs, of shape `(depth, batch, ...)`.
                 The gradient with respect to it is that of the outputs.
+            per_layer: see there.
+            training: see there.
+            mask: see there.
             block: another layer with the variables of `block`, to be called in its
                 place. Defaults to `None`.
             tap: callable without arguments that returns a structure of tensors. It is
@@ -147,7 +152,7 @@ class DepthStack(StackedLayers):
             `(depth, batch, ...)`; and what `tap` returned, with a leading axis of
             `depth`.
         """
-        observed = _Observed(probes, block, tap or tuple)
+        observed = _options.Observed(probes, block, tap or tuple)
         arguments = inputs, context, per_layer or {}, (mask, None), training
         found = self._run(*arguments, observed)
         outputs, others = found.outputs
@@ -168,7 +173,7 @@ class DepthStack(StackedLayers):
             context, per_layer = _arguments.tensors((context, per_layer))
             weights = layers.weights, per_layer
             layers = Layer(weights, layers.constants, context, masks)
-        rule, layers = self._with_options(rule, layers, observed)
+        rule, layers = _options.around(rule, layers, self.return_sequences, observed)
         keep = training is not False or observed is not None
         loop = _loop.Loop(self.depth, keep, math.gcd(built.shards(), self.depth))
 
@@ -181,16 +186,6 @@ class DepthStack(StackedLayers):
             if not observed:
                 run = built.traced.setdefault((training, self.block.trainable), run)
         return run(inputs, *layers[:-1])
-
-    def _with_options(self, rule, layers, observed):
-        if observed:
-            rule = _options.Tapped(rule, observed.tap)
-        if self.return_sequences or observed:
-            rule = _options.EveryOutput(rule)
-        if observed:
-            rule = _options.Probed(rule)
-            layers = layers._replace(weights=(observed.probes, layers.weights))
-        return rule, layers
 
     def _with_effects(self, found):
         """The result of a call, once losses are added and variables are changed."""
@@ -242,11 +237,3 @@ class DepthStack(StackedLayers):
     def from_config(cls, config):
         deserialize = keras.saving.deserialize_keras_object
         return cls(**_check.deserialized(config, "block", "a Keras layer", deserialize))
-
-
-class _Observed(NamedTuple):
-    """What is asked for by `DepthStack.observe`."""
-
-    probes: Any
-    block: keras.Layer | None
-    tap: Callable

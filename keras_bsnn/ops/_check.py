@@ -1,76 +1,102 @@
-"""Checks of arguments: which one is wrong, what it must be, and what came."""
+"""Checks of arguments: errors say which one is wrong, what it must be and what came.
+
+Each check returns the value as plain Python, so that a NumPy number is accepted, and a
+configuration that holds the result can be written as JSON.
+"""
 
 import reprlib
 import sys
 import textwrap
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
 import numpy as np
 
-LONGEST = 400  # characters of what is told of another error
+LONGEST = 400  # characters quoted of another error
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
 SHORT.maxlevel = 2
 
 
-def integer(name, value, low=1, high=None):
-    """Raises `ValueError` unless the value is an integer in a range."""
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    if not is_integer or value < low or (high is not None and value > high):
+def is_integer(value: Any) -> TypeGuard[int]:
+    """Whether the value is an integer of Python or NumPy, and not a boolean."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def integer(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """The value as an `int`; `ValueError` unless it is an integer in the range."""
+    if not is_integer(value) or value < low or (high is not None and value > high):
         limit = f">= {low}" if high is None else f"from {low} to {high}"
         raise refusal(name, f"an integer {limit}", value)
+    return int(value)
 
 
-def number(name, value, kind="a finite number", fits=lambda value: True):
-    """Raises `ValueError` unless the value is a float, or fits in one, and `fits`."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not abs(value) <= sys.float_info.max or not fits(value):
+def number(
+    name: str,
+    value: Any,
+    kind: str = "a finite number",
+    fits: Callable[[Any], bool] = lambda value: True,
+) -> float:
+    """The value as an `int` or `float`; `ValueError` unless it is finite and `fits`."""
+    plain = value.item() if isinstance(value, (np.integer, np.floating)) else value
+    is_number = isinstance(plain, (int, float)) and not isinstance(plain, bool)
+    if not is_number or not abs(plain) <= sys.float_info.max or not fits(plain):
         raise refusal(name, kind, value)
+    return plain
 
 
-def boolean(name, value):
-    """Raises `ValueError` for what is only taken for true or false, as `"no"` is."""
+def boolean(name: str, value: Any) -> bool:
+    """The value as a `bool`; `ValueError` unless it equals one (`"no"` does not)."""
     if not isinstance(value, (bool, int, np.bool_)) or value not in (0, 1):
         raise refusal(name, "True or False", value)
+    return bool(value)
 
 
-def seed(name, value):
-    """Raises `ValueError` unless it is `None` or a seed that NumPy and Keras take."""
-    if value is not None:
-        is_integer = isinstance(value, int) and not isinstance(value, bool)
-        if not is_integer or not 0 <= value < 2**32:
-            raise refusal(name, "an integer in [0, 2**32), or None", value)
+def seed(name: str, value: Any) -> int | None:
+    """The value as an `int`, or `None`; `ValueError` unless NumPy and Keras take it."""
+    if value is None:
+        return None
+    if not is_integer(value) or not 0 <= value < 2**32:
+        raise refusal(name, "an integer in [0, 2**32), or None", value)
+    return int(value)
 
 
-def interpreted(name, kind, interpret, value):
-    """`interpret(value)`; whatever it raises becomes a `ValueError` of this form."""
+def interpreted(
+    name: str, kind: str, interpret: Callable[[Any], Any], value: Any
+) -> Any:
+    """`interpret(value)`; any error becomes the `ValueError` of `refusal`."""
     try:
         return interpret(value)
-    except Exception as error:  # what is garbage may raise anything
+    except Exception as error:  # nobody knows what a malformed value may raise
         raise refusal(name, kind, value, because=error) from error
 
 
-def deserialized(config, name, kind, deserialize):
-    """The config with one entry deserialized, if it has it."""
+def deserialized(
+    config: dict[str, Any], name: str, kind: str, deserialize: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """The config, with the entry `name` deserialized if it is present."""
     if name not in config:
         return config
     return {**config, name: interpreted(name, kind, deserialize, config[name])}
 
 
-def refusal(name, kind, value, because=None):
-    """The error that says so."""
+def refusal(
+    name: str, kind: str, value: Any, because: Exception | None = None
+) -> ValueError:
+    """The error for an argument that is not what it must be."""
     reason = "" if because is None else f" {textwrap.shorten(cause(because), LONGEST)}"
     return ValueError(
         f"`{name}` must be {kind}. Received: {name}={_shown(value)}{reason}"
     )
 
 
-def cause(error):
-    """What the innermost says of the errors that Keras tells within one another."""
+def cause(error: Exception) -> str:
+    """Message of the innermost exception, where Keras nests one in another."""
     return str(error).rpartition("Exception encountered: ")[2]
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     try:
         return SHORT.repr(value)
-    except Exception:  # as of an integer of many digits
+    except Exception:  # such as an integer with too many digits to print
         return f"an object of the type {type(value).__name__}"

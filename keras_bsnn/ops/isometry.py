@@ -1,27 +1,37 @@
-"""How far a batch is from orthogonal."""
+"""Distance of a batch, or of a Jacobian, from an isometry."""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend
+from keras_bsnn._types import Array, Tensor
+from keras_bsnn.ops import _check
+
+__all__ = ["isometry_gap", "jacobian_singular_values", "orthogonality_gap"]
 
 
-def isometry_gap(x):
+def isometry_gap(x: Tensor) -> Tensor:
     """Logarithm of the mean eigenvalue of the Gram matrix, minus the mean logarithm.
 
-    Zero if and only if the samples (or the features, if they are fewer) are orthogonal
-    and of one length; infinite if they are linearly dependent. Scale does not matter.
+    The gap is zero if and only if the samples (or the features, if they are fewer) are
+    orthogonal and of equal length, and infinite if they are linearly dependent. It does
+    not depend on scale.
 
     Args:
-        x: tensor of shape `(..., samples, features)`, of floating point. The smaller of
+        x: A floating-point tensor of shape `(..., samples, features)`. The smaller of
             its two Gram matrices is taken, of size `min(samples, features)`.
 
     Returns:
-        Tensor of shape `(...)`, float32 or wider, not negative: `inf` where the
-        smallest singular value is zero to rounding, NaN where an entry is not finite.
+        A tensor of shape `(...)`, float32 or wider, not negative. It is infinite where
+        the smallest singular value is zero to rounding, and NaN where an entry of `x`
+        is not finite.
 
-    Source: Meterez et al., arXiv 2310.02012, section 3: the isometry is `exp(-gap)`.
+    Source: Meterez et al., arXiv 2310.02012, section 3, where the isometry is
+    `exp(-gap)`.
 
     Example:
 
@@ -34,12 +44,12 @@ def isometry_gap(x):
     """
     x = _wide(x)
     is_finite = ops.all(ops.isfinite(x), axis=(-2, -1))
-    x = ops.where(is_finite[..., None, None], x, 0)  # some libraries fail on others
+    x = ops.where(is_finite[..., None, None], x, 0)  # or some libraries would fail
     s = ops.linalg.svd(x, compute_uv=False)
     is_deficient = ops.any(s <= _rounding(s, x) * s[..., :1], axis=-1)
     s = ops.where(is_deficient[..., None], ops.ones_like(s), s)
     squares = ops.square(s / s[..., :1])
-    # log(mean) - mean(log) would cancel near isometry; all of this is of second order.
+    # log(mean) - mean(log) would cancel near isometry; these terms are of second order.
     deviation = squares / ops.mean(squares, axis=-1, keepdims=True) - 1
     gap = ops.mean(deviation - ops.log1p(deviation), axis=-1)
     gap = ops.where(gap < 0, ops.zeros_like(gap), gap)
@@ -47,16 +57,16 @@ def isometry_gap(x):
     return ops.where(is_finite, gap, float("nan"))
 
 
-def orthogonality_gap(x):
+def orthogonality_gap(x: Tensor) -> Tensor:
     """Distance between the Gram matrix of trace one and that of orthogonal samples.
 
-    Unlike `isometry_gap` it is finite for dependent samples.
+    Unlike `isometry_gap`, it is finite for linearly dependent samples.
 
     Args:
-        x: as of `isometry_gap`.
+        x: A floating-point tensor of shape `(..., samples, features)`.
 
     Returns:
-        Tensor of shape `(...)`, float32 or wider, in [0, 1).
+        A tensor of shape `(...)`, float32 or wider, with entries in [0, 1).
 
     Source: Daneshmand, Joudaki, Bach, arXiv 2106.03970, definition 1.
 
@@ -74,26 +84,30 @@ def orthogonality_gap(x):
     return ops.sqrt(ops.sum(ops.square(shares - 1 / shares.shape[-1]), axis=-1))
 
 
-def jacobian_singular_values(model, x, count=None):
-    """Singular values of the Jacobian of a model at each sample, in evaluation.
+def jacobian_singular_values(
+    model: Callable[..., Tensor], x: Tensor, count: int | None = None
+) -> Array:
+    """Singular values of the Jacobian of a model in evaluation mode, for each sample.
 
     Args:
-        model: a Keras model or layer, or another callable of one tensor that treats
+        model: A Keras model or layer, or another callable of one tensor. It must treat
             each sample by itself.
-        x: tensor of shape `(batch, ...)`, of floating point.
-        count: `None` for all singular values, from the whole Jacobian, one backward
-            pass for each output; or the number of the largest ones to find without it,
-            for Jacobians that are too large, by a Lanczos iteration for each sample.
+        x: A floating-point tensor of shape `(batch, ...)`.
+        count: The number of largest singular values to find, an integer from 1 to
+            `min(inputs, outputs) - 1`. A Lanczos iteration for each sample finds them
+            without the Jacobian, which may be too large. Defaults to `None`, which
+            gives all singular values: they come from the whole Jacobian, with one
+            backward pass for each output.
 
     Returns:
-        Array of shape `(batch, count)`, falling along the last axis; for `None`,
-        `min(inputs, outputs)` of them.
+        A float64 array of shape `(batch, count)`, or `(batch, min(inputs, outputs))`
+        for `None`. The values decrease along the last axis.
 
     Raises:
-        ValueError: `count` is not in `1, ..., min(inputs, outputs) - 1`.
+        ValueError: `count` is out of range.
 
-    Source: Pennington, Schoenholz, Ganguli, arXiv 1711.04735, on dynamical isometry;
-    the iteration is that of `scipy.sparse.linalg.svds`.
+    Source: Pennington, Schoenholz, Ganguli, arXiv 1711.04735, on dynamical isometry.
+    The iteration is that of `scipy.sparse.linalg.svds`.
 
     Example:
 
@@ -104,10 +118,9 @@ def jacobian_singular_values(model, x, count=None):
     >>> s.shape, bool(np.all(np.abs(s - 1) < 1e-4))
     ((2, 4), True)
     """
-    x = ops.convert_to_tensor(x)
-    x = x if keras.backend.is_float_dtype(x.dtype) else ops.cast(x, "float32")
+    x = _floating(x)
 
-    def outputs(x):
+    def outputs(x: Tensor) -> Tensor:
         y = model(x, training=False) if isinstance(model, keras.Layer) else model(x)
         return ops.cast(ops.reshape(y, (x.shape[0], -1)), x.dtype)
 
@@ -117,12 +130,12 @@ def jacobian_singular_values(model, x, count=None):
     return np.stack([_largest(outputs, sample, count) for sample in x])
 
 
-def _jacobians(outputs, x):
-    """Of shape `(batch, outputs, inputs)`, in float64."""
+def _jacobians(outputs: Callable[[Tensor], Tensor], x: Tensor) -> Array:
+    """Jacobians of shape `(batch, outputs, inputs)`, in float64."""
     size = outputs(x).shape[-1]
 
     @_backend.traced_once
-    def row(x, unit):
+    def row(x: Tensor, unit: Tensor) -> Tensor:
         _, pull = _backend.vjp(lambda x: (outputs(x),), x)
         (gradient,) = pull((ops.broadcast_to(unit, (x.shape[0], size)),))
         return ops.reshape(gradient, (x.shape[0], -1))
@@ -132,26 +145,27 @@ def _jacobians(outputs, x):
     return np.stack(rows, axis=1).astype("float64")
 
 
-def _largest(outputs, sample, count):
-    """Singular values, from products with the Jacobian and with its transpose."""
+def _largest(outputs: Callable[[Tensor], Tensor], sample: Tensor, count: int) -> Array:
+    """Largest singular values, from products with the Jacobian and its transpose."""
     from scipy.sparse.linalg import LinearOperator, svds
 
     x = ops.reshape(sample, (-1,))
 
-    def flat(x):
+    def flat(x: Tensor) -> Tensor:
         return outputs(ops.reshape(x, (1, *sample.shape)))[0]
 
-    def transposed(u):
+    def transposed(u: Tensor) -> Tensor:
+        """Vector-Jacobian product."""
         _, pull = _backend.vjp(lambda x: (flat(x),), x)
         return pull((u,))[0]
 
-    def forward(v):
-        """What is linear has a Jacobian, whose transpose the gradient multiplies by."""
+    def forward(v: Tensor) -> Tensor:
+        """Jacobian-vector product, as the gradient of the linear map `transposed`."""
         _, pull = _backend.vjp(lambda u: (transposed(u),), ops.zeros_like(y))
         return pull((v,))[0]
 
     y = flat(x)
-    if not isinstance(count, int) or not 0 < count < min(len(x), len(y)):
+    if not _check.is_integer(count) or not 0 < count < min(len(x), len(y)):
         raise ValueError(
             f"`count` must be at least 1 and less than {min(len(x), len(y))}, or None. "
             f"Received: count={count}"
@@ -163,27 +177,34 @@ def _largest(outputs, sample, count):
         dtype="float64",
     )
     with _backend.native_gradients():
-        return np.sort(svds(operator, count, return_singular_vectors=False))[::-1]
+        return np.sort(svds(operator, int(count), return_singular_vectors=False))[::-1]
 
 
-def _product(function, dtype):
-    """A function of tensors as one of arrays, traced once."""
+def _product(
+    function: Callable[[Tensor], Tensor], dtype: str
+) -> Callable[[Array], Array]:
+    """The function of tensors as a function of arrays, traced once."""
     function = _backend.traced_once(function)
 
-    def product(v):
+    def product(v: Array) -> Array:
         v = ops.convert_to_tensor(v.reshape(-1), dtype)
         return ops.convert_to_numpy(function(v)).astype("float64")
 
     return product
 
 
-def _wide(x):
+def _floating(x: Any) -> Tensor:
+    """`x` as a tensor; integers and booleans become float32."""
     x = ops.convert_to_tensor(x)
-    x = x if keras.backend.is_float_dtype(x.dtype) else ops.cast(x, "float32")
-    return _backend.at_least_float32(x)
+    return x if keras.backend.is_float_dtype(x.dtype) else ops.cast(x, "float32")
 
 
-def _rounding(s, x):
-    """Relative size of a singular value that is zero."""
+def _wide(x: Any) -> Tensor:
+    """`x` as a tensor of float32 or wider."""
+    return _backend.at_least_float32(_floating(x))
+
+
+def _rounding(s: Tensor, x: Tensor) -> float:
+    """Relative size below which a singular value counts as zero."""
     dtype = keras.backend.standardize_dtype(s.dtype)
     return max(x.shape[-2:]) * float(np.finfo(dtype).eps)

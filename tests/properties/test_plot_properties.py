@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib import image
 
 from keras_bsnn import plots
-from keras_bsnn.plots.signals import TITLES
+from keras_bsnn.plots._signals import TITLES
 
 # What no axis has a place for comes between ordinary numbers.
 entries = st.one_of(

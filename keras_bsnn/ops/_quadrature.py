@@ -3,10 +3,10 @@
 A function is resolved by bisection: an interval is split until a polynomial of
 degree 16 represents the function on it. A kink is thereby enclosed in an interval
 of width 1e-12, wherever it lies, and derivatives come from the polynomials, so that
-a function of numpy and a function of `keras.ops` are treated alike.
+a function of NumPy and a function of `keras.ops` are treated alike.
 
-On JAX many of the `keras.ops` compute in float32 whatever they are given: the
-rounding of a function is measured, and tolerances follow it.
+On JAX many of the `keras.ops` compute in float32 whatever they are given. The rounding
+of a function is therefore measured, and tolerances follow it.
 """
 
 from typing import NamedTuple
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.polynomial import legendre
 
 from keras_bsnn import _backend
+from keras_bsnn._types import Array, Pointwise
 
 RANGE = 12.0  # the normal density beyond it is below 1e-32
 NARROWEST = 2.0**-40
@@ -25,8 +26,8 @@ TAIL = 1e-9
 DEGREE = 16
 
 
-def _gauss_lobatto(degree):
-    """Nodes on [-1, 1] and weights. The ends are nodes: no kink hides beside them."""
+def _gauss_lobatto(degree: int) -> tuple[Array, Array]:
+    """Nodes on [-1, 1] and weights. The ends are nodes, so that no kink hides there."""
     # The inner nodes are the zeros of a Jacobi polynomial: eigenvalues of its
     # symmetric tridiagonal matrix (Golub and Welsch, Math. Comp. 23 (1969) 221).
     k = np.arange(1, degree - 1)
@@ -53,19 +54,20 @@ class Resolved(NamedTuple):
     `rounding` is the relative rounding error of the values.
     """
 
-    x: np.ndarray
-    weights: np.ndarray
-    values: np.ndarray
-    derivative: np.ndarray
-    edges: np.ndarray
+    x: Array
+    weights: Array
+    values: Array
+    derivative: Array
+    edges: Array
     rounding: float
 
 
-def normal_density(x):
+def normal_density(x: Array) -> Array:
+    """Density of N(0, 1) at each entry of `x`."""
     return np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi)
 
 
-def nodes_between(edges):
+def nodes_between(edges: Array) -> tuple[Array, Array]:
     """Nodes and weights of the intervals between sorted `edges`.
 
     `edges` has the shape `(..., n + 1)`, the results `(..., n, 17)`.
@@ -75,8 +77,8 @@ def nodes_between(edges):
     return middle + half * NODES, half * NODE_WEIGHTS
 
 
-def evaluate(function, x):
-    """`function` at the float64 array `x`, as an array of float64 or else float32."""
+def evaluate(function: Pointwise, x: Array) -> Array:
+    """Values of `function` at the float64 array `x`, as float64 or else float32."""
     with _backend.float64(), np.errstate(all="ignore"):
         y = keras.ops.convert_to_numpy(function(x))
     if y.shape != x.shape:
@@ -98,13 +100,14 @@ def evaluate(function, x):
     return y
 
 
-def resolve(function, rounding=None):
+def resolve(function: Pointwise, rounding: float = 0.0) -> Resolved:
     """Splits [-12, 12] into intervals on which `function` is a polynomial.
 
     Args:
-        function: callable that maps a float64 array of any shape to the values at
+        function: A callable that maps a float64 array of any shape to the values at
             its entries.
-        rounding: relative rounding error of the values; measured if `None`.
+        rounding: The relative rounding error of the values, a float. Defaults to
+            0, which measures it.
 
     Returns:
         A `Resolved`.
@@ -138,13 +141,13 @@ def resolve(function, rounding=None):
     return _assemble(left, right, values, rounding)
 
 
-def _rounding(function):
+def _rounding(function: Pointwise) -> float:
     """Relative rounding error of `function`.
 
-    It is that of float64 or, if it computes in that somewhere inside, of float32; and
-    larger where a large constant has been subtracted. On an interval of width 1e-6 the
-    function is a polynomial of low degree, and what is left of its highest coefficients
-    is rounding.
+    The error is that of float64, or that of float32 if the function computes in float32
+    somewhere inside; it is larger where a large constant has been subtracted. On an
+    interval of width 1e-6 the function is a polynomial of low degree, so that its
+    highest coefficients are rounding.
     """
     x = np.arange(-2.9, 3, 0.613)[:, None] + 2.0**-20 * NODES
     y = evaluate(function, x)
@@ -155,14 +158,16 @@ def _rounding(function):
     return max(float(np.finfo(np.float64).eps), float(np.max(tail) / largest))
 
 
-def _is_resolved(x, y, scale, rounding):
+def _is_resolved(x: Array, y: Array, scale: float, rounding: float) -> Array:
+    """Whether a polynomial represents the function, for each interval."""
     tail = np.max(np.abs(y @ COEFFICIENTS.T[:, -2:]), axis=-1)
     size = np.max(np.abs(y), axis=-1)
     density = np.max(normal_density(x), axis=-1)
     return (tail * density <= 50 * rounding * scale) | (tail <= 50 * rounding * size)
 
 
-def _assemble(left, right, values, rounding):
+def _assemble(left: Array, right: Array, values: Array, rounding: float) -> Resolved:
+    """The intervals in order, with weights and derivatives at their nodes."""
     order = np.argsort(left)
     left, right, values = left[order], right[order], values[order]
     _check_continuous(left, right, values, rounding)
@@ -179,8 +184,10 @@ def _assemble(left, right, values, rounding):
     return Resolved(x, weights, values, derivative, edges, rounding)
 
 
-def _check_continuous(left, right, values, rounding):
-    """A jump is the only thing that is still there on the narrowest interval."""
+def _check_continuous(
+    left: Array, right: Array, values: Array, rounding: float
+) -> None:
+    """Looks for jumps: nothing else is left on the narrowest intervals."""
     jump = np.where(right - left <= NARROWEST, np.ptp(values, axis=1), 0)
     smallest = (1e-6 + 1e3 * rounding) * np.max(np.abs(values))
     if np.any(broken := jump > smallest):
@@ -190,7 +197,7 @@ def _check_continuous(left, right, values, rounding):
         )
 
 
-def _check_pointwise(function, x, y):
+def _check_pointwise(function: Pointwise, x: Array, y: Array) -> None:
     if not np.allclose(evaluate(function, x[::2, ::3]), y[::2, ::3], rtol=1e-5):
         raise ValueError(
             "`function` must act on each entry alone: its values depend on the other "

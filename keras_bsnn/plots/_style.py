@@ -1,16 +1,18 @@
 """The style of all figures."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from keras_bsnn._public import public
+from keras_bsnn._types import File
 
-# Okabe and Ito's palette: told apart by colour-blind readers.
+# Okabe and Ito's palette, which color-blind readers can tell apart.
 COLORS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
     *("#E69F00", "#56B4E9", "#000000"),
 )
-# Legible where a figure is as wide as a phone.
-STYLE = {
+# Legible when a figure is as wide as a phone.
+STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.labelsize": 12,
     "axes.spines.right": False,
@@ -22,33 +24,42 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 2,
     "savefig.dpi": 80,
-    "svg.hashsalt": "keras_bsnn",  # the same file each time
+    "svg.hashsalt": "keras_bsnn",  # makes files reproducible
     "xtick.labelsize": 11,
     "ytick.labelsize": 11,
 }
 
 
-@public
 @contextlib.contextmanager
-def figure(path, rows=1, columns=1, size=None, saving=None, **kwargs):
-    """The panels of a figure in the style of this package, which is then written.
+def figure(
+    path: File,
+    rows: int = 1,
+    columns: int = 1,
+    size: tuple[float, float] | None = None,
+    saving: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> Iterator[Any]:
+    """The panels of a figure in the style of this package; writes it at the end.
 
-    Curves get colors that colour-blind readers tell apart, and then other lines.
+    Curves get colors that color-blind readers can tell apart, and different line styles
+    once the colors are used up.
 
     Args:
-        path: of the image file to write when all is drawn, or an open file.
-        rows, columns: numbers of panels.
-        size: width and height in inches, by default of a picture that fills the width
-            of a phone.
-        saving: dict of further arguments of `matplotlib.figure.Figure.savefig`.
-        kwargs: further arguments of `matplotlib.figure.Figure.subplots`.
+        path: The path of the image file to write, or an open binary file.
+        rows: The number of rows of panels, an integer. Defaults to 1.
+        columns: The number of columns of panels, an integer. Defaults to 1.
+        size: The width and height in inches, two floats. Defaults to `None`, which
+            suits a picture that fills the width of a phone.
+        saving: A dict of further arguments of `matplotlib.figure.Figure.savefig`.
+            Defaults to `None`.
+        kwargs: Further arguments of `matplotlib.figure.Figure.subplots`.
 
     Returns:
         A context manager that gives the panels as `matplotlib.pyplot.subplots` does:
         one `Axes`, or an array of them.
 
     Raises:
-        ImportError: matplotlib is not installed (the extra `plots`).
+        ImportError: matplotlib is not installed. The extra `plots` installs it.
 
     Example:
 
@@ -68,19 +79,18 @@ def figure(path, rows=1, columns=1, size=None, saving=None, **kwargs):
         drawn.savefig(path, **(saving or {}))
 
 
-def count_in_integers(*panels):
-    """Where what is below a panel is a number of layers or batches."""
+def count_in_integers(*panels: Any) -> None:
+    """Puts the ticks of horizontal axes at integers: layers, or batches."""
     for panel in panels:
         panel.xaxis.get_major_locator().set_params(integer=True)
 
 
-@public
-def legend_above(panels, **kwargs):
-    """One legend for all panels of a figure, outside of them.
+def legend_above(panels: Sequence[Any], **kwargs: Any) -> None:
+    """Draws one legend for all panels of a figure, above them.
 
     Args:
-        panels: of `figure`, an array with the same curves in each.
-        kwargs: further arguments of `matplotlib.figure.Figure.legend`.
+        panels: The panels of `figure`, a sequence or array. All have the same curves.
+        kwargs: Further arguments of `matplotlib.figure.Figure.legend`.
 
     Example:
 

@@ -1,15 +1,20 @@
 """scikit-learn's 1,797 handwritten digits of 8x8 pixels, as a tfds builder."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_bsnn._types import Array
+
 
 class Digits(tfds.core.GeneratorBasedBuilder):
-    """Real 8x8 images of digits that come with scikit-learn: nothing is downloaded."""
+    """Real images of digits, which come with scikit-learn and need no download."""
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
@@ -21,7 +26,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             homepage="https://archive.ics.uci.edu/dataset/80",
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
@@ -39,6 +44,8 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             for name, indices in (("train", train), ("test", test))
         }
 
-    def _generate_examples(self, images, labels, indices):
+    def _generate_examples(
+        self, images: Array, labels: Array, indices: Array
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in indices:
             yield int(index), {"image": images[index], "label": int(labels[index])}

@@ -1,22 +1,24 @@
 """Draws the spectrum of Jacobians."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from keras_bsnn._public import public
-from keras_bsnn.plots.style import figure
+from keras_bsnn._types import Array, File
+from keras_bsnn.plots._style import figure
 
-ROUNDING = 1e-8  # relative size of what is not known in float32
+ROUNDING = 1e-8  # relative size below which float32 does not resolve a value
 
 
-@public
-def singular_values(spectra, path):
+def singular_values(spectra: Mapping[str, Array], path: File) -> None:
     """Draws the singular values of Jacobians, from the largest to the smallest.
 
+    A curve is the geometric mean over the samples, and a band shows their range.
+
     Args:
-        spectra: dict from a label to an array `(batch, count)` of
-            `keras_bsnn.ops.isometry.jacobian_singular_values`; drawn are the geometric
-            mean over the samples, and the range of all.
-        path: of the image file to write.
+        spectra: A dict from a label to an array of shape `(batch, count)`, as
+            `keras_bsnn.ops.isometry.jacobian_singular_values` returns it.
+        path: The path of the image file to write, or an open binary file.
 
     Example:
 
@@ -34,7 +36,7 @@ def singular_values(spectra, path):
             (line,) = panel.plot(rank, mean, label=label)
             ends = values.min(axis=0), values.max(axis=0)
             panel.fill_between(rank, *ends, color=line.get_color(), alpha=0.2)
-        panel.set(yscale="log", xlabel="% of them, from the largest")
+        panel.set(yscale="log", xlabel="rank in %, from the largest")
         panel.set_title("singular values of the Jacobian")
         largest = max(values.max() for values in spectra.values())
         panel.set_ylim(ROUNDING * largest, 3 * largest)

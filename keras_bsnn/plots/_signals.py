@@ -1,9 +1,12 @@
-"""Draws what passes through the layers of models."""
+"""Draws signals and gradients through the layers of models."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from keras_bsnn._public import public
-from keras_bsnn.plots.style import figure, legend_above
+from keras_bsnn._types import Array, File
+from keras_bsnn.plots._style import figure, legend_above
 
 TITLES = {
     "root_mean_square": "signal: root mean square",
@@ -18,30 +21,31 @@ LOW, HIGH = 1e-12, 1e12  # beyond which a curve leaves the panel
 LINEAR = ("cosine_similarity", "saturated")
 
 
-@public
 def signals(
-    reports,
-    path,
-    xlabel="layer",
-    fields=("root_mean_square", "gradient"),
-    size=None,
-    **saving,
-):
-    """Draws what passes through models against depth, a curve for each model.
+    reports: Mapping[str, Any],
+    path: File,
+    xlabel: str = "layer",
+    fields: Sequence[str] = ("root_mean_square", "gradient"),
+    size: tuple[float, float] | None = None,
+    **saving: Any,
+) -> None:
+    """Draws signals and gradients against depth, with a curve for each model.
 
     Args:
-        reports: dict from a label to a report of `diagnostics.signal_report`, or to an
-            object with its arrays `fields`.
-        path: of the image file to write.
-        xlabel: what the curves are drawn against.
-        fields: what to draw, each in a panel of its own: of `"root_mean_square"`,
-            `"gradient"`, `"weight_gradient"`, `"isometry_gap"`, `"cosine_similarity"`,
-            `"saturated"` and `"orthogonality_error"`.
-        size: width and height in inches.
-        saving: further arguments of `matplotlib.figure.Figure.savefig`.
+        reports: A dict from a label to a report of `diagnostics.signal_report`, or to
+            an object that has the arrays `fields`.
+        path: The path of the image file to write, or an open binary file.
+        xlabel: The label of the horizontal axis. Defaults to `"layer"`.
+        fields: The names of the fields to draw, each in its own panel:
+            `"root_mean_square"`, `"gradient"`, `"weight_gradient"`, `"isometry_gap"`,
+            `"cosine_similarity"`, `"saturated"` and `"orthogonality_error"`. Defaults
+            to the first two.
+        size: The width and height in inches, two floats. Defaults to `None`, which
+            fits them to the number of panels.
+        saving: Further arguments of `matplotlib.figure.Figure.savefig`.
 
     Raises:
-        ValueError: a field is not one of these.
+        ValueError: A field is unknown.
 
     Example:
 
@@ -72,32 +76,38 @@ def signals(
             legend_above(panels, ncols=1 if len(reports) < 4 else 2)
 
 
-def check_fields(fields):
+def check_fields(fields: Sequence[str]) -> None:
+    """Raises `ValueError` for a field that no report has."""
     for field in fields:
         if field not in TITLES:
             raise ValueError(f"`fields` must be of {[*TITLES]}. Received: {field!r}")
 
 
-def _draw(panel, label, values, field):
-    """Of the layers that have such a thing."""
+def _draw(panel: Any, label: str, values: Array, field: str) -> None:
+    """Draws the curve of one model, over the layers that have this field."""
     has_it = ~np.isnan(values)
     layers, values = 1 + np.flatnonzero(has_it), values[has_it]
     if field in LINEAR:
         panel.plot(layers, values, label=label)
         return
-    is_zero = values == 0  # has underflowed, and has no place on a log axis: a gap
+    is_zero = values == 0  # underflow, for which a log axis has no place
     (line,) = panel.plot(layers, np.where(is_zero, np.nan, values), label=label)
     if is_zero.any() and not is_zero.all():
         first = np.argmin(is_zero)
         _mark_end(panel, (layers[first], values[first]), line.get_color())
 
 
-def say(panel, words):
+def say(panel: Any, words: str) -> None:
+    """Writes words in the middle of a panel that has no curve."""
     panel.text(0.5, 0.5, words, transform=panel.transAxes, ha="center", fontsize=11)
 
 
-def _limit(panel):
-    """What is nearly constant looks so, also beside what leaves all bounds."""
+def _limit(panel: Any) -> None:
+    """Sets the limits of a logarithmic axis.
+
+    They span at least two decades, so that a nearly constant curve looks flat, and they
+    are clipped, so that one diverging curve does not flatten the others.
+    """
     low, high = panel.get_ylim()
     if high < 100 * low:
         middle = np.sqrt(low * high)
@@ -105,8 +115,8 @@ def _limit(panel):
     panel.set_ylim(max(low, LOW), min(high, HIGH))
 
 
-def _mark_end(panel, end, color):
-    """Says where a curve that comes from the output has underflowed to 0."""
+def _mark_end(panel: Any, end: tuple[float, float], color: str) -> None:
+    """Marks where a curve, followed from the output, has underflowed to 0."""
     panel.plot(*end, "x", color=color, markersize=9, markeredgewidth=2)
     panel.annotate(
         "0 in float32",

@@ -1,29 +1,38 @@
 """Draws what an activation does to lengths and angles, from layer to layer."""
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_bsnn._public import public
+from keras_bsnn._types import Array, File, Pointwise
 from keras_bsnn.activations import GaussianPoincare
 from keras_bsnn.ops import gaussian
-from keras_bsnn.plots.style import COLORS, count_in_integers, figure
+from keras_bsnn.plots._style import COLORS, count_in_integers, figure
 
-POINTS = 41  # of a map
-FACTOR = 2.0  # by which a mean square is off at first
-RANGE = (1e-3, 1e3)  # beyond which it is not followed
+POINTS = 41  # on a map
+FACTOR = 2.0  # of the initial mean square, up or down from 1
+RANGE = (1e-3, 1e3)  # beyond which a mean square is not followed
 
 
-@public
-def kernel_map(functions, path, depth=50, start=0.0):
+def kernel_map(
+    functions: Mapping[str, str | Pointwise],
+    path: File,
+    depth: int = 50,
+    start: float = 0.0,
+) -> None:
     """Draws the kernel maps of activations, and their iterates from layer to layer.
 
     Args:
-        functions: dict from a label to an activation of second moment 1, such as a
-            `GaussianPoincare`. Others are divided by the root of theirs.
-        path: of the image file to write.
-        depth: number of layers.
-        start: correlation of two inputs of the first, in [-1, 1].
+        functions: A dict from a label to an activation of second moment 1, such as a
+            `GaussianPoincare`. Other activations are divided by the root of their
+            second moment.
+        path: The path of the image file to write, or an open binary file.
+        depth: The number of layers, an integer. Defaults to 50.
+        start: The correlation of two inputs of the first layer, a float in [-1, 1].
+            Defaults to 0.
 
     Source: `keras_bsnn.ops.gaussian.kernel_map`.
 
@@ -46,18 +55,18 @@ def kernel_map(functions, path, depth=50, start=0.0):
         above.legend()
 
 
-@public
-def length_map(function, path, depth=20):
-    """Draws the length map of an activation's two normalized forms, and iterates.
+def length_map(function: str | Pointwise, path: File, depth: int = 20) -> None:
+    """Draws the length maps of an activation's two normalized forms, and iterates.
 
-    The two meet in the fixed point 1, where a slope below 1 brings lengths back.
+    The two maps meet in the fixed point 1, to which lengths return if the slope is
+    below 1.
 
     Args:
-        function: name of a Keras activation, or a pointwise callable.
-        path: of the image file to write.
-        depth: number of layers.
+        function: The name of a Keras activation, or a pointwise callable.
+        path: The path of the image file to write, or an open binary file.
+        depth: The number of layers, an integer. Defaults to 20.
 
-    Source: `keras_bsnn.ops.gaussian.gp_constants`, which has the two roots.
+    Source: `keras_bsnn.ops.gaussian.gp_constants`, which computes the two forms.
 
     Example:
 
@@ -70,27 +79,31 @@ def length_map(function, path, depth=20):
         for color, root in zip(COLORS, ("plus", "minus"), strict=False):
             phi = GaussianPoincare(function, root)
             label = f"root {root}: slope {phi.length_slope:.2f}"
-            mapped = gaussian.length_map(phi, lengths)
-            above.plot(lengths, mapped, color=color, label=label)
+            mapped = functools.partial(gaussian.length_map, phi)
+            above.plot(lengths, mapped(lengths), color=color, label=label)
             for start in (FACTOR, 1 / FACTOR):
-                mapped = functools.partial(gaussian.length_map, phi)
                 below.plot(_iterates(mapped, start, depth, RANGE), color=color)
         for panel in (above, below):
             panel.set_yscale("log")
         above.set(title="length map", xlabel="mean square before a layer", xscale="log")
-        below.set(title="mean square behind each layer", xlabel="layer")
+        below.set(title="mean square after each layer", xlabel="layer")
         count_in_integers(below)
         above.legend()
 
 
-def _correlation(function, rho):
-    """Of two outputs; rounding takes it no further than 1."""
+def _correlation(function: str | Pointwise, rho: npt.ArrayLike) -> Array:
+    """Correlation of two outputs, clipped to [-1, 1] against rounding."""
     scale = gaussian.moments(function).second_moment
     return np.clip(gaussian.kernel_map(function, rho) / scale, -1, 1)
 
 
-def _iterates(function, start, count, limits):
-    """As far as they are within limits."""
+def _iterates(
+    function: Callable[[float], Any],
+    start: float,
+    count: int,
+    limits: tuple[float, float],
+) -> list[float]:
+    """Up to `count` iterates of the function, as long as they are within limits."""
     values = [start]
     low, high = limits
     while len(values) <= count and low <= values[-1] <= high:

@@ -1,22 +1,31 @@
 """Draws what happens to each layer while a model is trained."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
-from keras_bsnn._public import public
-from keras_bsnn.plots.signals import LINEAR, TITLES, check_fields, say
-from keras_bsnn.plots.style import count_in_integers, figure
+from keras_bsnn._types import File
+from keras_bsnn.plots._signals import LINEAR, TITLES, check_fields, say
+from keras_bsnn.plots._style import count_in_integers, figure
 
 
-@public
-def heat_map(reports, path, fields=("root_mean_square", "gradient"), xlabel="batches"):
-    """Draws each layer at each time of training.
+def heat_map(
+    reports: Mapping[int, Any],
+    path: File,
+    fields: Sequence[str] = ("root_mean_square", "gradient"),
+    xlabel: str = "batches",
+) -> None:
+    """Draws each layer at each time of training, one panel for each field.
 
     Args:
-        reports: dict from a time to a report, as
+        reports: A dict from a time to a report, such as
             `keras_bsnn.callbacks.SignalMonitor.reports`.
-        path: of the image file to write.
-        fields: as of `signals`.
-        xlabel: what the times are.
+        path: The path of the image file to write, or an open binary file.
+        fields: The names of the fields to draw: `"root_mean_square"`, `"gradient"`,
+            `"weight_gradient"`, `"isometry_gap"`, `"cosine_similarity"`,
+            `"saturated"` and `"orthogonality_error"`. Defaults to the first two.
+        xlabel: The unit of the times. Defaults to `"batches"`.
 
     Raises:
         ValueError: `reports` is empty, or a field is unknown.
@@ -41,7 +50,7 @@ def heat_map(reports, path, fields=("root_mean_square", "gradient"), xlabel="bat
             panel.set(title=TITLES[field], ylabel="layer", xlabel=xlabel)
 
 
-def _draw(panel, reports, field):
+def _draw(panel: Any, reports: Mapping[int, Any], field: str) -> None:
     values = np.stack([getattr(report, field) for report in reports.values()], axis=-1)
     has_it = ~np.isnan(values).all(axis=-1)
     layers, values = 1 + np.flatnonzero(has_it), values[has_it]

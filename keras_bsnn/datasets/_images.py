@@ -1,0 +1,121 @@
+"""Image classification sets, read through tensorflow_datasets."""
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+from keras_bsnn.datasets import _builders, _pipeline
+from keras_bsnn.datasets._pipeline import LARGEST
+from keras_bsnn.ops import _check
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class ImageSet(NamedTuple):
+    """Facts about an image set that are known without reading it.
+
+    Attributes:
+        shape: `(height, width, channels)` of an image.
+        classes: The number of classes.
+        mean: The mean of `x / 255` over the training set, for each channel.
+        std: The standard deviation of `x / 255`, for each channel.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> keras_bsnn.datasets.IMAGE_SETS["mnist"].shape
+    (28, 28, 1)
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+IMAGE_SETS = {
+    "digits": ImageSet((8, 8, 1), 10, (0.3053,), (0.3760,)),
+    "mnist": ImageSet((28, 28, 1), 10, (0.1307,), (0.3081,)),
+    "fashion_mnist": ImageSet((28, 28, 1), 10, (0.2860,), (0.3530,)),
+    "cifar10": ImageSet(
+        (32, 32, 3), 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    ),
+    "cifar100": ImageSet(
+        (32, 32, 3), 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+    ),
+}
+
+
+def load(
+    name: str = "digits",
+    split: str = "train",
+    batch_size: int = 64,
+    shuffle: bool | None = None,
+    seed: int | None = None,
+    data_dir: str | None = None,
+    start: int | None = None,
+) -> "tf.data.Dataset":
+    """Loads an image classification set as batches for `model.fit`.
+
+    Images stay bytes (cached, shuffled and batched as uint8) until the last step, which
+    standardizes each channel with the mean and standard deviation of the training set.
+
+    Args:
+        name: `"digits"` (scikit-learn's, which needs no download), `"mnist"`,
+            `"fashion_mnist"`, `"cifar10"` or `"cifar100"`. Defaults to `"digits"`.
+        split: `"train"`, `"test"`, or a slice such as `"train[:90%]"`. Defaults to
+            `"train"`.
+        batch_size: The number of images in a batch, an integer of at least 1. Defaults
+            to 64.
+        shuffle: A boolean. `True` shuffles in each epoch and drops the partial last
+            batch, so that all batches have one shape. `False` gives every image in a
+            fixed order; all batches then have one shape if `batch_size` divides the
+            number of images. Defaults to `None`, which shuffles splits of `"train"`.
+        seed: The seed of the shuffling, an integer. Defaults to `None`, which draws
+            one.
+        data_dir: The folder of prepared data sets. Defaults to `None`, which takes that
+            of the environment variable `TFDS_DATA_DIR`, or else the default of
+            tensorflow_datasets.
+        start: The number of batches to skip in an endless stream of epochs, an integer.
+            The order of the batches then depends on `seed` alone, so that a run
+            resumed by `keras_bsnn.callbacks.BackupAndRestore` sees what an unbroken run
+            would. Give `fit` its `steps_per_epoch`. Defaults to `None`, which gives one
+            epoch.
+
+    Returns:
+        A `tf.data.Dataset` of `(images, labels)`: float32 of shape `(batch, height,
+        width, channels)` with mean 0 and standard deviation 1, and int64 of shape
+        `(batch,)`.
+
+    Raises:
+        ValueError: An argument is invalid, or the data are damaged.
+        FileNotFoundError: The data are not there and cannot be downloaded.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> images, labels = next(iter(keras_bsnn.datasets.load("digits", "train", 32)))
+    >>> images.shape
+    TensorShape([32, 8, 8, 1])
+    """
+    if name not in [*IMAGE_SETS]:
+        raise _check.refusal("name", f"one of {[*IMAGE_SETS]}", name)
+    batch_size = _check.integer("batch_size", batch_size, 1, LARGEST)
+    seed = _check.seed("seed", seed)
+    builder = _builders.readable(name, data_dir)
+    count = functools.partial(_builders.count, builder)
+    images = _check.interpreted("split", f"one of {name!r}", count, split)
+    if shuffle is None:
+        shuffle = split.startswith("train")
+    if shuffle and batch_size > images:
+        raise ValueError(
+            f"`batch_size` must be at most the {images} images of {name!r}, "
+            f"split={split!r}. Received: batch_size={batch_size}"
+        )
+    if start is not None:
+        start = _check.integer("start", start, 0)
+        if shuffle and seed is None:
+            raise _check.refusal("seed", "an integer where `start` is given", seed)
+    data = builder.as_dataset(split=split, as_supervised=True).cache()
+    data = _pipeline.batches(data, images, batch_size, shuffle, seed, start)
+    return _pipeline.standardized(data, IMAGE_SETS[name].mean, IMAGE_SETS[name].std)

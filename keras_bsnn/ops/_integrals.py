@@ -1,0 +1,66 @@
+"""What `gaussian` integrates: functions resolved once, and correlated means."""
+
+import functools
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_bsnn._types import Array, Pointwise
+from keras_bsnn.ops._quadrature import (
+    RANGE,
+    Resolved,
+    evaluate,
+    nodes_between,
+    normal_density,
+    resolve,
+)
+
+
+def as_function(function: Any) -> Pointwise:
+    """The pointwise function that a name, a layer or a callable stands for."""
+    if isinstance(function, str):
+        return keras.activations.get(function)
+    if isinstance(function, keras.layers.Layer):
+        return function.call  # calling the layer itself would cast to its dtype
+    if not callable(function):
+        raise ValueError(
+            "`function` must be the name of a Keras activation or a callable. "
+            f"Received: function={function!r}"
+        )
+    return function
+
+
+@functools.lru_cache(maxsize=64)
+def resolved(function: Any) -> Resolved:
+    """The function on nodes that integrate it; see `Resolved`."""
+    return resolve(as_function(function))
+
+
+def correlated_mean(function: Pointwise, resolved: Resolved, rho: float) -> float:
+    """`E[f(u) f(v)]` for standard normal `u`, `v` of correlation `rho`.
+
+    The double integral is taken in the rotated coordinates u = cp p + cq q,
+    v = cp p - cq q. The kinks of the integrand are then lines, which the inner integral
+    over `p` meets at known points; bisection resolves the outer one over `q`.
+    """
+    sign = 1.0 if rho >= 0 else -1.0
+    cp, cq = np.sqrt((1 + abs(rho)) / 2), np.sqrt((1 - abs(rho)) / 2)
+    base = np.arange(-RANGE, RANGE + 1)
+
+    def inner(q: Array) -> Array:
+        shift = cq * q[..., None]
+        splits = [
+            np.broadcast_to(base, (*q.shape, base.size)),
+            (resolved.edges - shift) / cp,
+            (sign * resolved.edges + shift) / cp,
+        ]
+        edges = np.sort(np.clip(np.concatenate(splits, axis=-1), -RANGE, RANGE))
+        p, weights = nodes_between(edges)
+        shift = shift[..., None]
+        u, v = cp * p + shift, sign * (cp * p - shift)
+        product = evaluate(function, u) * evaluate(function, v)
+        return np.sum(weights * normal_density(p) * product, axis=(-2, -1))
+
+    outer = resolve(inner, resolved.rounding)
+    return float(np.sum(outer.weights * outer.values))
