@@ -7,8 +7,9 @@ from typing import Any
 import keras
 
 from keras_bsnn import _backend, manifolds
-from keras_bsnn._public import public
 from keras_bsnn.ops import _check, orthogonal
+
+__all__ = ["Orthogonal"]
 
 ITERATIVE = {"newton_schulz": orthogonal.newton_schulz, "cayley": orthogonal.cayley}
 RETRACTIONS = {**ITERATIVE, "qr": orthogonal.qr}
@@ -24,7 +25,7 @@ def _retraction(manifold, retraction, steps, tolerance):
     return _backend.traced_once(lambda w: manifold.retract(w, function, tolerance))
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class Orthogonal(keras.constraints.Constraint):
     """Brings a kernel back to orthogonal after each update of the optimizer.
 

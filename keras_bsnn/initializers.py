@@ -4,11 +4,12 @@ import keras
 import numpy as np
 
 from keras_bsnn import manifolds
-from keras_bsnn._public import public
 from keras_bsnn.ops import _check
 
+__all__ = ["DepthDecay", "HaarOrthogonal"]
 
-@public
+
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class HaarOrthogonal(keras.initializers.Initializer):
     """Orthogonal matrices drawn from the Haar (uniform) law.
 
@@ -71,7 +72,7 @@ class HaarOrthogonal(keras.initializers.Initializer):
         return cls(**_check.deserialized(config, "seed", "a seed", deserialize))
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class DepthDecay(keras.initializers.Initializer):
     """`scale * (l + 1) ** -exponent` for layer `l`, counted from 0, of a `DepthStack`.
 

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_bsnn import _backend
 from keras_bsnn._types import Variables
-from keras_bsnn.callbacks import _variables
 
 NAME = "training.npz"
 HEAD = "head"  # the array that describes the others
@@ -28,8 +28,8 @@ def save(path: Path, variables: Variables, progress: dict[str, Any]) -> None:
     unfinished new file keeps another name until the next call. If several processes
     train together, all must call this function; the first one writes.
     """
-    arrays = [*map(_variables.read, variables)]
-    if not _variables.is_of_first_process():
+    arrays = [*map(_backend.read_whole, variables)]
+    if not _backend.is_first_process():
         return
     head = {"progress": progress, "variables": [*map(_described, variables)]}
     text = json.dumps(head, default=_plain)
@@ -62,12 +62,12 @@ def restore(path: Path, variables: Variables) -> None:
     _check_parts(path, len(variables))
     with np.load(path) as arrays:
         for i, variable in enumerate(variables):
-            _variables.assign(variable, arrays[f"arr_{i}"].view(_dtype(variable)))
+            _backend.assign_whole(variable, arrays[f"arr_{i}"].view(_dtype(variable)))
 
 
 def remove(path: Path) -> None:
     """Removes the file, an unfinished one, and the folder if it is then empty."""
-    if not _variables.is_of_first_process():
+    if not _backend.is_first_process():
         return
     path.unlink(missing_ok=True)
     remove_unfinished(path)
@@ -77,7 +77,7 @@ def remove(path: Path) -> None:
 
 def remove_unfinished(path: Path) -> None:
     """Removes what a process that was killed left of a new file."""
-    if _variables.is_of_first_process():
+    if _backend.is_first_process():
         _unfinished(path).unlink(missing_ok=True)
 
 

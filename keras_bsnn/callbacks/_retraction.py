@@ -6,7 +6,6 @@ import keras
 import numpy as np
 
 from keras_bsnn import _backend, manifolds
-from keras_bsnn.callbacks import _variables
 from keras_bsnn.ops import orthogonal
 
 ENTRIES_AT_ONCE = 2**22  # so that the copies in float64 stay small
@@ -73,7 +72,7 @@ class _Kernel:
 
     def read(self):
         """The matrices that the layer multiplies with, `(count, m, n)`."""
-        value = _variables.read(self.variable)
+        value = _backend.read_whole(self.variable)
         if self.added is not None:
             value = value + self.added
         matrices = self.manifold.matrices(value)
@@ -84,7 +83,7 @@ class _Kernel:
         value = self.manifold.from_matrices(matrices, self.variable.shape)
         if self.added is not None:
             value = value - self.added
-        _variables.assign(self.variable, value)
+        _backend.assign_whole(self.variable, value)
 
 
 def _has_lora(layer):

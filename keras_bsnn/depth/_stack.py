@@ -8,7 +8,6 @@ import keras
 from keras import ops
 
 from keras_bsnn import _backend
-from keras_bsnn._public import public
 from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options
 from keras_bsnn.depth._layers import StackedLayers
 from keras_bsnn.depth._rule import Layer
@@ -16,7 +15,7 @@ from keras_bsnn.depth._template import BlockRule
 from keras_bsnn.ops import _check
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class DepthStack(StackedLayers):
     """`depth` layers like `block`, one after the other, each with its own weights.
 

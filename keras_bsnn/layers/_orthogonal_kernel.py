@@ -4,21 +4,21 @@ import keras
 
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.initializers import HaarOrthogonal
-from keras_bsnn.layers import _parts
+from keras_bsnn.layers import _identifiers
 
 
 def initializer(identifier):
     """`None` stands for the Haar law."""
     if identifier is None:
         return HaarOrthogonal()
-    return _parts.get("kernel_initializer", identifier)
+    return _identifiers.get("kernel_initializer", identifier)
 
 
 def constraint(identifier):
     """`"orthogonal"` stands for a retraction after each step."""
     if identifier == "orthogonal":
         return Orthogonal()
-    return _parts.get("kernel_constraint", identifier)
+    return _identifiers.get("kernel_constraint", identifier)
 
 
 def add_to(layer, input_shape):

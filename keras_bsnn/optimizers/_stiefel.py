@@ -5,14 +5,13 @@ import functools
 import keras
 
 from keras_bsnn import _backend, manifolds
-from keras_bsnn._public import public
 from keras_bsnn.ops import _check
 from keras_bsnn.optimizers._per_layer import PerLayer, is_elementwise
 
 KIND = "a Keras optimizer or the name of one"
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class Stiefel(keras.optimizers.Optimizer):
     """Any Keras optimizer, on the tangent space of the orthogonal kernels.
 

@@ -8,14 +8,13 @@ import keras
 from keras import ops
 
 from keras_bsnn import _backend, manifolds
-from keras_bsnn._public import public
 from keras_bsnn.ops import _check, orthogonal, spectral
 
 TINY = 1e-30  # in a mean of squares, so that no gradient means no step
 Rate = float | keras.optimizers.schedules.LearningRateSchedule
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class StiefelMuon(keras.optimizers.Optimizer):
     """Steps of bounded operator norm; orthogonal kernels turn by the same angle.
 

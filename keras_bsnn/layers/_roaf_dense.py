@@ -3,14 +3,13 @@
 import keras
 
 from keras_bsnn import _steps, activations
-from keras_bsnn._public import public
 from keras_bsnn.depth import Layer
-from keras_bsnn.layers import _filters, _parts
+from keras_bsnn.layers import _filters, _identifiers
 from keras_bsnn.layers._roaf_rule import ROAFRule
 from keras_bsnn.ops import _check, roaf
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class ROAFDense(keras.layers.Layer):
     """`alpha * filter(inputs) + beta * activation(inputs @ kernel + bias)`.
 
@@ -84,9 +83,13 @@ class ROAFDense(keras.layers.Layer):
         self.filter_seed = _filters.seed_of(filter_seed, filter, shared_filter)
         if kernel_initializer is None:
             kernel_initializer = normal_kernel()
-        self.kernel_initializer = _parts.get("kernel_initializer", kernel_initializer)
-        self.bias_initializer = _parts.get("bias_initializer", bias_initializer)
-        self.kernel_constraint = _parts.get("kernel_constraint", kernel_constraint)
+        self.kernel_initializer = _identifiers.get(
+            "kernel_initializer", kernel_initializer
+        )
+        self.bias_initializer = _identifiers.get("bias_initializer", bias_initializer)
+        self.kernel_constraint = _identifiers.get(
+            "kernel_constraint", kernel_constraint
+        )
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: units})
         self.supports_masking = True
 

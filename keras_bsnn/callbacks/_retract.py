@@ -4,11 +4,9 @@ import warnings
 
 import keras
 
-from keras_bsnn._public import public
 from keras_bsnn.callbacks import _retraction
 
 
-@public
 class Retract(keras.callbacks.Callback):
     """Keeps kernels orthogonal where their constraint does not act.
 
@@ -80,7 +78,6 @@ class Retract(keras.callbacks.Callback):
             warnings.warn(found[kind], stacklevel=3)
 
 
-@public
 def retract(model):
     """What the callback `Retract` does when training ends, at once.
 

@@ -7,14 +7,13 @@ import keras
 from keras import ops
 
 from keras_bsnn import _backend, _facts, _steps, activations
-from keras_bsnn._public import public
 from keras_bsnn.layers import _orthogonal_kernel
 from keras_bsnn.ops import _check
 
 FORMS = ("std", "norm")
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class BatchNormDense(keras.layers.Layer):
     """`activation(gain * normalize(inputs @ kernel))` with an orthogonal kernel.
 

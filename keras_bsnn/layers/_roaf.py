@@ -8,15 +8,14 @@ import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend, _steps, activations
-from keras_bsnn._public import public
 from keras_bsnn.depth import _checkpoints, _loop, _options
-from keras_bsnn.layers.roaf_cell import ROAFCell
+from keras_bsnn.layers._roaf_cell import ROAFCell
 from keras_bsnn.ops import _check, roaf
 
 OF_CELL = [*inspect.signature(ROAFCell).parameters][:-1]  # without **kwargs
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class ROAF(keras.layers.RNN):
     """A recurrent layer of `ROAFCell`, used like `keras.layers.SimpleRNN`.
 

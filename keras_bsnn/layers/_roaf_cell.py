@@ -4,14 +4,13 @@ import keras
 from keras import ops
 
 from keras_bsnn import activations
-from keras_bsnn._public import public
 from keras_bsnn.depth import Layer
-from keras_bsnn.layers import _filters, _parts, roaf_dense
+from keras_bsnn.layers import _filters, _identifiers, _roaf_dense
 from keras_bsnn.layers._roaf_rule import ROAFStepRule
 from keras_bsnn.ops import roaf
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class ROAFCell(keras.layers.Layer):
     """`alpha filter(h) + beta activation(h @ recurrent_kernel + x @ kernel + bias)`.
 
@@ -67,7 +66,7 @@ class ROAFCell(keras.layers.Layer):
         bias_constraint=None,
         **kwargs,
     ):
-        roaf_dense.check(units, alpha, beta, filter, use_bias)
+        _roaf_dense.check(units, alpha, beta, filter, use_bias)
         super().__init__(**kwargs)
         self.units = units
         self.alpha = alpha
@@ -77,22 +76,28 @@ class ROAFCell(keras.layers.Layer):
         self.use_bias = use_bias
         self.filter_seed = _filters.seed_of(filter_seed, filter)
         if recurrent_initializer is None:
-            recurrent_initializer = roaf_dense.normal_kernel()
-        self.kernel_initializer = _parts.get("kernel_initializer", kernel_initializer)
-        self.recurrent_initializer = _parts.get(
+            recurrent_initializer = _roaf_dense.normal_kernel()
+        self.kernel_initializer = _identifiers.get(
+            "kernel_initializer", kernel_initializer
+        )
+        self.recurrent_initializer = _identifiers.get(
             "recurrent_initializer", recurrent_initializer
         )
-        self.bias_initializer = _parts.get("bias_initializer", bias_initializer)
-        self.kernel_regularizer = _parts.get("kernel_regularizer", kernel_regularizer)
-        self.recurrent_regularizer = _parts.get(
+        self.bias_initializer = _identifiers.get("bias_initializer", bias_initializer)
+        self.kernel_regularizer = _identifiers.get(
+            "kernel_regularizer", kernel_regularizer
+        )
+        self.recurrent_regularizer = _identifiers.get(
             "recurrent_regularizer", recurrent_regularizer
         )
-        self.bias_regularizer = _parts.get("bias_regularizer", bias_regularizer)
-        self.kernel_constraint = _parts.get("kernel_constraint", kernel_constraint)
-        self.recurrent_constraint = _parts.get(
+        self.bias_regularizer = _identifiers.get("bias_regularizer", bias_regularizer)
+        self.kernel_constraint = _identifiers.get(
+            "kernel_constraint", kernel_constraint
+        )
+        self.recurrent_constraint = _identifiers.get(
             "recurrent_constraint", recurrent_constraint
         )
-        self.bias_constraint = _parts.get("bias_constraint", bias_constraint)
+        self.bias_constraint = _identifiers.get("bias_constraint", bias_constraint)
         self.state_size = self.output_size = units
 
     def build(self, input_shape):

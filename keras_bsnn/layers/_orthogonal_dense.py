@@ -4,13 +4,12 @@ import keras
 from keras import ops
 
 from keras_bsnn import _backend, _facts, _steps, activations, manifolds
-from keras_bsnn._public import public
 from keras_bsnn.depth import Layer, Rule, Step
-from keras_bsnn.layers import _orthogonal_kernel, _parts
+from keras_bsnn.layers import _identifiers, _orthogonal_kernel
 from keras_bsnn.ops import _check, orthogonal
 
 
-@public
+@keras.saving.register_keras_serializable(package="keras_bsnn")
 class OrthogonalDense(keras.layers.Layer):
     """`activation(inputs @ kernel + bias)` with an orthogonal kernel.
 
@@ -71,16 +70,16 @@ class OrthogonalDense(keras.layers.Layer):
         _check.integer("units", units)
         _check.boolean("use_bias", use_bias)
         _check.boolean("tangent_gradient", tangent_gradient)
-        regularizer = _parts.get("activity_regularizer", activity_regularizer)
+        regularizer = _identifiers.get("activity_regularizer", activity_regularizer)
         super().__init__(activity_regularizer=regularizer, **kwargs)
         self.units = units
         self.activation = activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = _orthogonal_kernel.initializer(kernel_initializer)
-        self.bias_initializer = _parts.get("bias_initializer", bias_initializer)
-        self.bias_regularizer = _parts.get("bias_regularizer", bias_regularizer)
+        self.bias_initializer = _identifiers.get("bias_initializer", bias_initializer)
+        self.bias_regularizer = _identifiers.get("bias_regularizer", bias_regularizer)
         self.kernel_constraint = _orthogonal_kernel.constraint(kernel_constraint)
-        self.bias_constraint = _parts.get("bias_constraint", bias_constraint)
+        self.bias_constraint = _identifiers.get("bias_constraint", bias_constraint)
         self.tangent_gradient = tangent_gradient
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True
