@@ -1,6 +1,6 @@
 """Layers for very deep networks."""
 
-from keras_bsnn.depth import DepthStack
+from keras_bsnn.depth._stack import DepthStack
 from keras_bsnn.layers._batch_norm_dense import BatchNormDense
 from keras_bsnn.layers._orthogonal_dense import OrthogonalDense
 from keras_bsnn.layers._roaf import ROAF
