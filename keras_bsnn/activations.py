@@ -1,7 +1,7 @@
 """Activations that keep signals and gradients at constant size.
 
-They are layers without weights, for use alone or as the `activation` of any Keras layer.
-Their constants are computed when they are made, and are saved as plain numbers.
+They are layers without weights, alone or as the `activation` of any Keras layer. Their
+constants are computed when they are made, and are saved as plain numbers.
 """
 
 from typing import Any, Self
@@ -9,7 +9,6 @@ from typing import Any, Self
 import keras
 
 from keras_bsnn import _steps
-from keras_bsnn._facts import is_pointwise as is_pointwise
 from keras_bsnn._types import Activation, Config, Pointwise, Shape, Tensor
 from keras_bsnn.ops import _check, gaussian
 from keras_bsnn.ops._integrals import as_function
@@ -196,7 +195,6 @@ class DepthShaped(GaussianPoincare):
         return x + self.epsilon * self._pointwise(x)
 
     def export_steps(self) -> list:
-        """What the activation computes, for `keras_bsnn.export`."""
         shaped = _steps.of_shaped(self.function, self.epsilon)
         return [*shaped, _steps.scaled(self.scale, self.shift)]
 
