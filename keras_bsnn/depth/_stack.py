@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_bsnn import _backend
+from keras_bsnn import _backend, _facts, _steps
 from keras_bsnn._public import public
 from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options
 from keras_bsnn.depth._layers import StackedLayers
@@ -226,6 +226,22 @@ class DepthStack(StackedLayers):
     def compute_mask(self, inputs, previous_mask):
         is_plain = not self.return_sequences and self._built.template.extras is None
         return previous_mask if is_plain else None
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is an affine map in evaluation, as its block is."""
+        return _facts.is_affine(self.block) and not self.return_sequences
+
+    def export_steps(self) -> list | None:
+        """What the layers compute in evaluation, for `keras_bsnn.export`.
+
+        `None` where the output of every layer is returned.
+        """
+        if self.return_sequences:
+            return None
+        if self.is_affine:
+            return [_steps.affine(self, self._hidden.specs[0].shape)]
+        return [_steps.Layers(self.each_layer(), self.depth)]
 
     def get_config(self):
         block = keras.saving.serialize_keras_object(self.block)
