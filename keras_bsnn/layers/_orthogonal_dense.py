@@ -110,7 +110,7 @@ class OrthogonalDense(keras.layers.Layer):
 
     def depth_rule(self):
         """The rule of a stack of these layers, for `DepthStack`."""
-        return self._rule() if activations.is_pointwise(self.activation) else None
+        return self._rule() if _facts.is_pointwise(self.activation) else None
 
     def _rule(self):
         return DenseRule(self.activation, self.compute_dtype, self.tangent_gradient)

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_bsnn import _steps, activations
+from keras_bsnn import _facts, _steps, activations
 from keras_bsnn.depth import Layer
 from keras_bsnn.layers import _filters, _identifiers
 from keras_bsnn.layers._roaf_rule import ROAFRule
@@ -111,7 +111,7 @@ class ROAFDense(keras.layers.Layer):
 
     def depth_rule(self):
         """The rule of a stack of these layers, for `DepthStack`."""
-        return self._rule() if activations.is_pointwise(self.activation) else None
+        return self._rule() if _facts.is_pointwise(self.activation) else None
 
     def _rule(self):
         return ROAFRule(
