@@ -10,7 +10,7 @@ import time
 
 import keras
 import numpy as np
-from runner import Experiment, markdown
+from runner import Experiment, columns
 
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.layers import OrthogonalDense
@@ -58,21 +58,21 @@ def seconds(model, x):
     return time.perf_counter() - start
 
 
-def table(records):
-    """Medians, and the quartiles of the ratio."""
-    keys = ("retraction", "units", "first_step_seconds", "step_milliseconds", "ratio")
-    heads = ("retraction", "units", "first step, s", "step, ms", "ratio", "spread")
-    spreads = (" to ".join(map(str, row["ratio_spread"])) for row in records)
-    cells = ([str(row[key]) for key in keys] for row in records)
-    return markdown(heads, [[*c, s] for c, s in zip(cells, spreads, strict=True)])
-
-
 if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        table,
-        rows=lambda args: [{"units": units} for units in args.units],
+        columns(
+            {
+                "retraction": "{retraction}",
+                "units": "{units}",
+                "first step, s": "{first_step_seconds}",
+                "step, ms": "{step_milliseconds}",
+                "ratio": "{ratio}",
+                "quartiles": "{ratio_spread[0]} to {ratio_spread[1]}",
+            }
+        ),
+        rows={"units": "units"},
         options={
             "units": [64, 128, 256, 512],
             **{"depth": 10, "batch_size": 64, "rounds": 15, "jit": False},

@@ -221,7 +221,7 @@ if __name__ == "__main__":
         __file__,
         run,
         table,
-        rows=lambda args: [{"family": family} for family in args.families],
+        rows={"family": "families"},
         options={
             "families": Choice(FAMILIES),
             **{"depth": 200, "units": 128, "epochs": 5, "examples": 1000},

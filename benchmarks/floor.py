@@ -127,9 +127,7 @@ if __name__ == "__main__":
         __file__,
         run,
         table,
-        rows=lambda args: [
-            {"depth": args.depth, "units": args.units, "batch_size": args.batch_size}
-        ],
+        rows={"depth": "depth", "units": "units", "batch_size": "batch_size"},
         options={
             **{"depth": 200, "units": 500, "batch_size": 128, "rounds": 10},
             **{"megabytes": 1024, "results": str},  # that are copied; of depth.py

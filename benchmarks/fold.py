@@ -13,7 +13,7 @@ import time
 import keras
 import numpy as np
 from _latency import times_per_sample
-from runner import BACKENDS, Experiment, markdown, significant
+from runner import BACKENDS, Experiment, markdown, significant, tensorflow_first
 
 from keras_bsnn import export, models
 from keras_bsnn.recalibration import recalibrate
@@ -69,7 +69,6 @@ def compare(functions, x, rounds):
 
 def table(records):
     """A row for each batch size, with columns for the backend of each record."""
-    records = sorted(records, key=lambda row: row["backend"], reverse=True)
     heads = ["samples"]
     for record in records:
         heads += [f"{BACKENDS[record['backend']]}, deep", "folded", "ratio"]
@@ -87,9 +86,8 @@ if __name__ == "__main__":
         __file__,
         run,
         table,
-        rows=lambda args: [
-            {"depth": args.depth, "units": args.units, "inputs": args.inputs}
-        ],
+        rows={"depth": "depth", "units": "units", "inputs": "inputs"},
+        arrange=tensorflow_first,
         options={
             **{"depth": 1000, "units": 100, "inputs": 784},
             **{"batch_sizes": [1, 10, 100, 1000, 3000, 10_000], "rounds": 7},

@@ -28,7 +28,7 @@ import h5py
 import keras
 import numpy as np
 import tensorflow as tf
-from runner import BACKENDS, Choice, Experiment, markdown
+from runner import BACKENDS, Choice, Experiment, columns, tensorflow_first
 
 from keras_bsnn.callbacks import BackupAndRestore
 from keras_bsnn.layers import DepthStack, OrthogonalDense
@@ -268,26 +268,24 @@ def read_json(path):
 READERS = {".npz": read_arrays, ".h5": read_weights, ".json": read_json}
 
 
-def table(records):
-    """A row for each contender and backend."""
-    heads = ["", "kills", "of these while saving", "damaged files", "runs"]
-    heads += ["as unbroken", "other weights", "could not go on"]
-    keys = ("damaged_files", "runs", "equal", "different", "cannot go on")
-    lines = []
-    for row in sorted(records, key=lambda row: row["backend"], reverse=True):
-        numbers = [sum(row["kills"].values()), row["kills"]["saving"]]
-        numbers += [row[key] for key in keys]
-        name = f"{row['contender']}, {BACKENDS[row['backend']]}"
-        lines.append([name, *map(str, numbers)])
-    return markdown(heads, lines)
-
+TABLE = {
+    "": lambda row: f"{row['contender']}, {BACKENDS[row['backend']]}",
+    "kills": lambda row: str(sum(row["kills"].values())),
+    "of these while saving": "{kills[saving]}",
+    "damaged files": "{damaged_files}",
+    "runs": "{runs}",
+    "as unbroken": "{equal}",
+    "other weights": "{different}",
+    "could not go on": lambda row: str(row["cannot go on"]),
+}
 
 if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        table,
-        rows=lambda args: [{"contender": name} for name in args.contenders],
+        columns(TABLE),
+        rows={"contender": "contenders"},
+        arrange=tensorflow_first,
         options={
             "contenders": Choice(CONTENDERS),
             **{"kills": 200, "epochs": 12, "depth": 100, "seed": 0},

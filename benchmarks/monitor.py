@@ -11,7 +11,7 @@ import time
 
 import keras
 import numpy as np
-from runner import BACKENDS, Experiment, markdown
+from runner import BACKENDS, Experiment, columns
 
 from keras_bsnn import callbacks, models
 
@@ -48,25 +48,30 @@ def run(args, depth, units, batches):
     return {"epochs": monitor.epochs, "measurements": monitor.own}
 
 
-def table(records):
-    heads = ("", "layers", "epoch", "first measurement", "each further one", "share")
-    lines = []
-    for row in records:
-        epoch, further = (np.median(row[key][1:]) for key in ("epochs", "measurements"))
-        cells = [BACKENDS[row["backend"]], f"{row['depth']} x {row['units']}"]
-        cells += [f"{epoch:.1f} s", f"{row['measurements'][0]:.1f} s"]
-        lines.append([*cells, f"{further:.2f} s", f"{further / epoch:.1%}"])
-    return markdown(heads, lines)
+def of_epoch(row):
+    """The median of those after the first."""
+    return np.median(row["epochs"][1:])
 
+
+def of_measurement(row):
+    return np.median(row["measurements"][1:])
+
+
+TABLE = {
+    "": lambda row: BACKENDS[row["backend"]],
+    "layers": "{depth} x {units}",
+    "epoch": lambda row: f"{of_epoch(row):.1f} s",
+    "first measurement": "{measurements[0]:.1f} s",
+    "each further one": lambda row: f"{of_measurement(row):.2f} s",
+    "share": lambda row: f"{of_measurement(row) / of_epoch(row):.1%}",
+}
 
 if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        table,
-        rows=lambda args: [
-            {"depth": args.depth, "units": args.units, "batches": args.batches}
-        ],
+        columns(TABLE),
+        rows={"depth": "depth", "units": "units", "batches": "batches"},
         options={"depth": 200, "units": 128, "batches": 469, "epochs": 4},
         record="monitor_{backend}.json",
     ).main()

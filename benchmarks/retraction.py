@@ -19,7 +19,7 @@ import functools
 import _workers
 import numpy as np
 from _workers import TORCH, Contender, Training
-from runner import Experiment, markdown
+from runner import Experiment, columns
 
 CLASSES = 10
 MOMENTUM = 0.9
@@ -51,20 +51,20 @@ def plain_of(name):
     return ours if ours in CONTENDERS else "PyTorch, plain"
 
 
-def table(records):
-    heads = ("", "step", "against plain", "largest error")
-    lines = []
-    for row in records:
-        cells = [row.get("failed", ""), "", ""]
-        if "step_seconds" in row:
-            ratio = f"{row['ratio']:.2f}" if row["ratio"] else ""
-            cells = [
-                f"{row['step_seconds']:.2f} s",
-                ratio,
-                f"{row['largest_error']:.0e}",
-            ]
-        lines.append([row["contender"], *cells])
-    return markdown(heads, lines)
+def ratio(row):
+    return f"{row['ratio']:.2f}" if row.get("ratio") else ""
+
+
+def error(row):
+    return f"{row['largest_error']:.0e}" if "largest_error" in row else ""
+
+
+TABLE = {
+    "": "{contender}",
+    "step": lambda row: row.get("failed") or f"{row['step_seconds']:.2f} s",
+    "against plain": ratio,
+    "largest error": error,
+}
 
 
 # What the workers build.
@@ -266,10 +266,8 @@ CONTENDERS = {
 EXPERIMENT = Experiment(
     __file__,
     run,
-    table,
-    rows=lambda args: [
-        {"depth": args.depth, "units": args.units, "batch_size": args.batch_size}
-    ],
+    columns(TABLE),
+    rows={"depth": "depth", "units": "units", "batch_size": "batch_size"},
     options={
         **_workers.options(CONTENDERS, seconds=120.0),
         **{"depth": 200, "units": 500, "batch_size": 128},

@@ -5,9 +5,9 @@ A script of `benchmarks/` or `examples/reproduce/` says what is particular to it
     Experiment(
         __file__,
         options={"depths": [10, 100], "seeds": [0, 1, 2], "rate": 0.1},
-        rows=lambda args: combinations(depth=args.depths, seed=args.seeds),
+        rows={"depth": "depths", "seed": "seeds"},
         run=lambda args, depth, seed: {"loss": train(depth, seed, args.rate)},
-        table=lambda records: markdown(("layers", "loss"), ...),
+        table=columns({"layers": "{depth:,}", "loss": "{loss:.3f}"}),
     ).main()
 
 Each row that has been measured is in a JSON with the command, the versions, the machine
@@ -31,7 +31,11 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
-RUNS_ONCE = lambda args: [{}]  # noqa: E731
+
+
+def tensorflow_first(records):
+    """The records by their backends."""
+    return sorted(records, key=lambda row: row["backend"], reverse=True)
 
 
 class Choice(NamedTuple):
@@ -53,8 +57,11 @@ class Experiment:
             a list of dicts for several records; or it yields one state after the other,
             of which the last is kept, so that what is broken off is not lost.
         table: function of a list of records, a dict each, that returns Markdown.
-        rows: function of the arguments; the rows, dicts that identify a record.
+        rows: entries of a row, which identify its records, with the name of the option
+            that has their value or values: all combinations are rows, the last entry
+            changing fastest. Or a function of the arguments; the rows, dicts.
         figure: function of the records and a path that draws them, or `None`.
+        arrange: function of a list of records; those to show, in their order.
         options: the script's own arguments: names with their default, which tells the
             type, or with the type alone. A list takes several values.
         record: name of the JSON in the folder of results, where `{backend}` stands for
@@ -65,8 +72,9 @@ class Experiment:
     script: str
     run: Callable
     table: Callable
-    rows: Callable = RUNS_ONCE
+    rows: dict | Callable = field(default_factory=dict)
     figure: Callable | None = None
+    arrange: Callable = list
     options: dict = field(default_factory=dict)
     record: str | None = None
     is_done: Callable = lambda args, record: True
@@ -115,7 +123,7 @@ class Experiment:
         )
         hidden = ("out", "records", "show", "readme", "figure")
         settings = {k: v for k, v in vars(args).items() if k not in hidden}
-        for row in self.rows(args):
+        for row in self._rows(args):
             there = [record for record in read(out) if belongs(record, row)]
             if there and all(self.is_done(args, record) for record in there):
                 continue
@@ -125,7 +133,16 @@ class Experiment:
                 write(out, row, [{**row, **s} for s in states], settings)
             print(self.name, *row.values(), flush=True)
 
+    def _rows(self, args):
+        if callable(self.rows):
+            return self.rows(args)
+        values = (vars(args)[option] for option in self.rows.values())
+        lists = (value if isinstance(value, list) else [value] for value in values)
+        rows = itertools.product(*lists)
+        return [dict(zip(self.rows, row, strict=True)) for row in rows]
+
     def publish(self, records, args):
+        records = self.arrange(records)
         text = self.table(records)
         Console(width=150).print(Markdown(text))
         if args.readme:
@@ -195,7 +212,9 @@ def write(out, row, records, settings):
         result = [r for r in others if not belongs(r, row)] + records
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {**environment(), "settings": settings, "result": result}
-    path.write_text(json.dumps(record, indent=1, default=str) + "\n")
+    partial = path.with_suffix(".partial")  # what is there stays until it is whole
+    partial.write_text(json.dumps(record, indent=1, default=str) + "\n")
+    partial.replace(path)
 
 
 def belongs(record, row):
@@ -223,10 +242,20 @@ def fill(path, name, text):
     path.write_text("".join(parts))
 
 
-def combinations(**values):
-    """All rows with one of the values of each entry, the last changing fastest."""
-    rows = itertools.product(*values.values())
-    return [dict(zip(values, row, strict=True)) for row in rows]
+def columns(cells, left=1):
+    """A table of a column for each entry: its head, and a format or a function.
+
+    Either makes a cell of a record; the former has its entries by their names.
+    """
+
+    def cell(maker, row):
+        return maker(row) if callable(maker) else maker.format(**row)
+
+    def table(records):
+        lines = ([cell(maker, row) for maker in cells.values()] for row in records)
+        return markdown(cells, lines, left)
+
+    return table
 
 
 def markdown(heads, lines, left=1):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from runner import Experiment, markdown
+from runner import Experiment, columns
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 import distributed
@@ -96,27 +96,36 @@ def compared(found, one):
     }
 
 
-def table(records):
-    heads = ["", "processes x devices", "loss, largest difference"]
-    heads += ["samples a second", "of one", "efficiency", "MB kept", "MB of a step"]
-    lines = []
-    for row in records:
-        case = Case(*(row[name] for name in Case._fields))
-        parts = case.processes * case.devices
-        cells = [case.label, f"{case.processes} x {case.devices}"]
-        cells += [f"{row['largest_difference']:.0e}" if parts > 1 else ""]
-        cells += [f"{row['samples_per_second']:,}", f"{row['of_one']:.2f}"]
-        cells += [f"{row['of_one'] / parts:.0%}"]
-        memory = (row["megabytes_kept"], row["megabytes_of_step"])
-        lines.append([*cells, *(f"{value:.2g}" if value else "" for value in memory)])
-    return markdown(heads, lines)
+def case_of(row):
+    return Case(*(row[name] for name in Case._fields))
 
+
+def parts(row):
+    return row["processes"] * row["devices"]
+
+
+def megabytes(value):
+    return f"{value:.2g}" if value else ""
+
+
+TABLE = {
+    "": lambda row: case_of(row).label,
+    "processes x devices": "{processes} x {devices}",
+    "loss, largest difference": lambda row: (
+        f"{row['largest_difference']:.0e}" if parts(row) > 1 else ""
+    ),
+    "samples a second": "{samples_per_second:,}",
+    "of one": "{of_one:.2f}",
+    "efficiency": lambda row: f"{row['of_one'] / parts(row):.0%}",
+    "MB kept": lambda row: megabytes(row["megabytes_kept"]),
+    "MB of a step": lambda row: megabytes(row["megabytes_of_step"]),
+}
 
 if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        table,
+        columns(TABLE),
         options={
             **{"depth": 200, "units": 64, "epochs": 8, "strategies": [*LABELS]},
             "most": 4,  # devices, of all processes together

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from _runner import Choice, Experiment, markdown, significant
+from _runner import Choice, Experiment, columns, significant
 
 from keras_bsnn import models
 from keras_bsnn.plots import figure
@@ -47,8 +47,8 @@ def experiment(script, task, **defaults):
     return Experiment(
         script,
         lambda args, network, **_: trained(task, network, args),
-        table,
-        rows=lambda args: [{"network": name} for name in args.networks],
+        columns(TABLE),
+        rows={"network": "networks"},
         figure=draw,
         options={
             "networks": Choice([ROAF, *BASELINES]),
@@ -145,15 +145,19 @@ class Budget(keras.callbacks.Callback):
         ]
 
 
-def table(records):
-    lines = []
-    for row in records:
-        ratio = row["memoryless"] / float(row["loss"])
-        cells = [row["network"], f"{row['parameters']:,}", f"{row['steps']:,}"]
-        cells += [f"{row['minutes']:.1f}", f"{float(row['loss']):.2g}"]
-        lines.append([*cells, f"{float(f'{ratio:.2g}'):,g}"])
-    heads = ("", "parameters", "steps", "minutes", "loss", "without memory / loss")
-    return markdown(heads, lines)
+def without_memory(row):
+    ratio = row["memoryless"] / float(row["loss"])
+    return f"{float(f'{ratio:.2g}'):,g}"
+
+
+TABLE = {
+    "": "{network}",
+    "parameters": "{parameters:,}",
+    "steps": "{steps:,}",
+    "minutes": "{minutes:.1f}",
+    "loss": lambda row: f"{float(row['loss']):.2g}",
+    "without memory / loss": without_memory,
+}
 
 
 def draw(records, path):

@@ -164,6 +164,10 @@ def thinned(values, points):
     return [significant(value) for value in values[kept]], kept.tolist()
 
 
+def minutes(record):
+    return f"{sum(point['seconds'] for point in record['curve']) / 60:.0f}"
+
+
 def has_all_epochs(args, record):
     """Whether nothing is left of what `by_epochs` was asked for."""
     seconds = sum(point["seconds"] for point in record["curve"])

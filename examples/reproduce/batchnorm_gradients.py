@@ -10,11 +10,12 @@ repeat, with activations, and with gains of different exponents before these
 Source of the paper's values: Meterez et al., arXiv 2310.02012, read off its figures.
 """
 
+import itertools
 import math
 
 import keras
 import numpy as np
-from _runner import Choice, Experiment, combinations, markdown
+from _runner import Choice, Experiment, markdown
 
 from keras_bsnn.initializers import DepthDecay, HaarOrthogonal
 from keras_bsnn.layers import BatchNormDense, DepthStack
@@ -53,7 +54,8 @@ DEPTHS = [5, 50, 100, 200, 500, 1000]
 
 def rows(args):
     swept = [f"tanh, exponent {exponent:g}" for exponent in args.exponents]
-    return combinations(row=[*args.rows, *swept], depth=args.depths, seed=args.seeds)
+    grid = itertools.product([*args.rows, *swept], args.depths, args.seeds)
+    return [{"row": row, "depth": depth, "seed": seed} for row, depth, seed in grid]
 
 
 def run(args, row, depth, seed):

@@ -12,7 +12,7 @@ values were read; the rate d / (d + 2) is this package's.
 
 import keras
 import numpy as np
-from _runner import Experiment, markdown, significant
+from _runner import Experiment, columns, significant
 
 from keras_bsnn.layers import BatchNormDense, DepthStack
 from keras_bsnn.ops import isometry
@@ -44,14 +44,12 @@ def gaps_of(width, depth, seed):
     return np.asarray(isometry.isometry_gap(np.swapaxes(outputs, 0, 1)))
 
 
-def table(records):
-    lines = []
-    for row in records:
-        width, layers = row["width"], f"{row['layers_per_e']:.1f}"
-        theory, paper = f"{(width + 1) / 2:.1f}", str(PAPER.get(width, ""))
-        lines.append([str(width), layers, theory, paper])
-    heads = ("units", "layers in which the gap falls by e", "(d + 1) / 2", "paper")
-    return markdown(heads, lines)
+TABLE = {
+    "units": "{width}",
+    "layers in which the gap falls by e": "{layers_per_e:.1f}",
+    "(d + 1) / 2": lambda row: f"{(row['width'] + 1) / 2:.1f}",
+    "paper": lambda row: str(PAPER.get(row["width"], "")),
+}
 
 
 def draw(records, path):
@@ -72,8 +70,8 @@ if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        table,
-        rows=lambda args: [{"width": width} for width in args.widths],
+        columns(TABLE),
+        rows={"width": "widths"},
         figure=draw,
         options={"depth": 1000, "widths": [16, 50, 100], "seeds": [*range(20)]},
     ).main()

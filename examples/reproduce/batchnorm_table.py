@@ -12,9 +12,11 @@ given; with `--validate` a tenth of the training data is held out.
 Source of the paper's values: Meterez et al., arXiv 2310.02012, read off its figures.
 """
 
+import itertools
+
 import _training
 import keras
-from _runner import Choice, Experiment, combinations, markdown
+from _runner import Choice, Experiment, columns
 
 from keras_bsnn import models
 from keras_bsnn.callbacks import Retract
@@ -43,8 +45,8 @@ def rows(args):
     same = ("dataset", "recipe", "depth", "width", "batch_size", "epochs")
     common = {key: getattr(args, key) for key in (*same, "shrinkage", "gain")}
     common["learning_rate"] = args.learning_rate or RATES[args.recipe]
-    for row in combinations(row=args.rows, validation=[args.validate], seed=args.seeds):
-        yield {**common, **row}
+    for row, seed in itertools.product(args.rows, args.seeds):
+        yield {**common, "row": row, "seed": seed, "validation": args.validate}
 
 
 def run(args, dataset, row, recipe, batch_size, epochs, seed, **more):
@@ -96,20 +98,9 @@ def with_batch_statistics(model, data, size):
     return accuracy
 
 
-def table(records):
+def ordered(records):
     keys = ("dataset", "row", "depth", "recipe", "shrinkage", "epochs", "seed")
-    lines = []
-    for row in sorted(records, key=lambda row: [row[key] for key in keys]):
-        paper = PAPER.get((row["dataset"], row["row"], row["depth"]))
-        cells = [name(row), f"{row['depth']:,} x {row['width']}"]
-        cells += [
-            f"{row['batch_size']:,}, {row['epochs']}",
-            f"{row['seconds'] / 60:.0f}",
-        ]
-        cells += [f"{100 * row[key]:.2f}" for key in ("train", *MODES)]
-        lines.append([*cells, "" if paper is None else f"{paper:.1f}"])
-    heads = ("", "layers x units", "batch, epochs", "minutes", "train", *MODES, "paper")
-    return markdown(heads, lines)
+    return sorted(records, key=lambda row: [row[key] for key in keys])
 
 
 def name(row):
@@ -120,12 +111,31 @@ def name(row):
     return f"{row['dataset']}, {row['row']}{recipe}{gain}{shrinkage}{seed}"
 
 
+def paper(row):
+    return str(PAPER.get((row["dataset"], row["row"], row["depth"]), ""))
+
+
+def percent(key):
+    return lambda row: f"{100 * row[key]:.2f}"
+
+
+TABLE = {
+    "": name,
+    "layers x units": "{depth:,} x {width}",
+    "batch, epochs": "{batch_size:,}, {epochs}",
+    "minutes": lambda row: f"{row['seconds'] / 60:.0f}",
+    **{mode: percent(mode) for mode in ("train", *MODES)},
+    "paper": paper,
+}
+
+
 if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        table,
+        columns(TABLE),
         rows,
+        arrange=ordered,
         options={
             **_training.images(depth=1000, width=100),
             **{"rows": Choice(ACTIVATIONS), "recipe": Choice(RATES, "best")},

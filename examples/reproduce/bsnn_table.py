@@ -11,11 +11,13 @@ the training data is held out.
 Source of the table: Lu, Gould, Ajanthan, arXiv 2006.12169.
 """
 
+import itertools
+
 import _bsnn
 import _training
 import numpy as np
 from _bsnn import FUNCTIONS, RECIPES
-from _runner import Choice, Experiment, combinations, markdown
+from _runner import Choice, Experiment, markdown
 
 FORMS = [prefix + name for name in FUNCTIONS for prefix in ("", "gp_")]
 # Accuracies in %, of the training and the test data of MNIST, without batch norm:
@@ -38,15 +40,14 @@ PAPER = {
 
 def rows(args):
     """Ours has normalized forms only."""
-    grid = combinations(seed=args.seeds, recipe=args.recipes, form=args.rows)
-    for row in grid:
-        if row["recipe"] != "best" or row["form"].startswith("gp_"):
-            recipe = RECIPES[row["recipe"]]
+    for seed, name, form in itertools.product(args.seeds, args.recipes, args.rows):
+        if name != "best" or form.startswith("gp_"):
             yield {
-                **{"dataset": args.dataset, "validation": args.validate, **row},
+                **{"dataset": args.dataset, "recipe": name, "form": form},
                 **{"depth": args.depth, "width": args.width, "epochs": args.epochs},
-                "learning_rate": args.learning_rate or recipe.learning_rate,
-                "batch_size": args.batch_size or recipe.batch_size,
+                "learning_rate": args.learning_rate or RECIPES[name].learning_rate,
+                "batch_size": args.batch_size or RECIPES[name].batch_size,
+                **{"seed": seed, "validation": args.validate},
             }
 
 

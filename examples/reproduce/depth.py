@@ -11,20 +11,15 @@ import types
 import _bsnn
 import _training
 import numpy as np
-from _runner import Choice, Experiment, markdown
+from _runner import Choice, Experiment, columns
 
 from keras_bsnn import plots
 
 POINTS = 100  # of a curve that is drawn
+COMMON = ("dataset", "activation", "width", "epochs", "seed")
 
 
-def rows(args):
-    same = ("dataset", "activation", "width", "epochs", "seed")
-    common = {key: getattr(args, key) for key in same}
-    return [{**common, "depth": depth} for depth in args.depths]
-
-
-def run(args, dataset, activation, width, epochs, seed, depth):
+def run(args, depth, dataset, activation, width, epochs, seed):
     size = (depth, width, dataset, epochs, seed)
     norms, found = _bsnn.train(_bsnn.RECIPES["best"], f"gp_{activation}", *size)
     forward, layers = _training.thinned(norms.root_mean_square[:-1], POINTS)
@@ -33,25 +28,23 @@ def run(args, dataset, activation, width, epochs, seed, depth):
     return {**found, "norms": norms}
 
 
-def table(records):
-    heads = ("layers", "train accuracy in %", "test accuracy in %", "minutes")
-    heads += ("forward norms, max/min", "gradient norms, max/min")
-    lines = []
-    for row in by_depth(records):
-        accuracies = (f"{100 * row[which]:.2f}" for which in ("train", "held_out"))
-        spreads = (f"{s:.2f}" for s in row["largest_over_smallest_norm"].values())
-        minutes = f"{row['seconds'] / 60:.1f}"
-        lines.append([f"{row['depth']:,}", *accuracies, minutes, *spreads])
-    return markdown(heads, lines)
-
-
 def by_depth(records):
     return sorted(records, key=lambda row: row["depth"])
 
 
+TABLE = {
+    "layers": "{depth:,}",
+    "train accuracy in %": lambda row: f"{100 * row['train']:.2f}",
+    "test accuracy in %": lambda row: f"{100 * row['held_out']:.2f}",
+    "minutes": lambda row: f"{row['seconds'] / 60:.1f}",
+    "forward norms, max/min": "{largest_over_smallest_norm[forward]:.2f}",
+    "gradient norms, max/min": "{largest_over_smallest_norm[gradient]:.2f}",
+}
+
+
 def figure(records, path):
     curves = {}
-    for row in by_depth(records):
+    for row in records:
         label = f"{row['depth']:,} layers: {row['held_out']:.1%} on test data"
         layers = row["norms"]["layer"]
         share = np.linspace(0, layers[-1], POINTS)
@@ -68,9 +61,10 @@ if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        table,
-        rows,
-        figure,
+        columns(TABLE),
+        rows={"depth": "depths", **{name: name for name in COMMON}},
+        figure=figure,
+        arrange=by_depth,
         options={
             **_training.images(width=64),
             **{"depths": [10, 100, 1000, 10_000], "epochs": 4, "seed": 0},

@@ -13,7 +13,7 @@ from pathlib import Path
 import _training
 import keras
 import numpy as np
-from _runner import Choice, Experiment, markdown, significant
+from _runner import Choice, Experiment, columns, significant
 
 from keras_bsnn import diagnostics, models
 from keras_bsnn.layers import DepthStack
@@ -82,21 +82,20 @@ def ordered(records):
     return sorted(records, key=lambda row: (*FILTERS, PLAIN).index(row["row"]))
 
 
-def table(records):
-    lines = []
-    for row in ordered(records):
-        curve, last = row["curve"], row["curve"][-1]
-        cells = [row["row"], f"{row['depth']:,}", str(row["units"]), str(len(curve))]
-        cells += [f"{sum(point['seconds'] for point in curve) / 60:.0f}"]
-        cells += [f"{100 * last['accuracy']:.2f} %"]
-        lines.append([*cells, f"{float(row['after']['first_over_last']):.2g}"])
-    heads = ("", "layers", "units", "epochs", "minutes", "accuracy", "gradient")
-    return markdown(heads, lines)
+TABLE = {
+    "": "{row}",
+    "layers": "{depth:,}",
+    "units": "{units}",
+    "epochs": lambda row: str(len(row["curve"])),
+    "minutes": _training.minutes,
+    "accuracy": lambda row: f"{100 * row['curve'][-1]['accuracy']:.2f} %",
+    "gradient": lambda row: f"{float(row['after']['first_over_last']):.2g}",
+}
 
 
 def draw(records, path):
     with figure(path, rows=2) as (above, below):
-        for row in ordered(records):
+        for row in records:
             accuracies = [100 * point["accuracy"] for point in row["curve"]]
             epochs = range(1, len(accuracies) + 1)
             above.plot(epochs, accuracies, marker="o", label=row["row"])
@@ -113,10 +112,9 @@ if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        table,
-        rows=lambda args: [
-            {"row": row, "depth": args.depth, "seed": args.seed} for row in args.rows
-        ],
+        columns(TABLE),
+        rows={"row": "rows", "depth": "depth", "seed": "seed"},
+        arrange=ordered,
         figure=draw,
         options={
             **_training.images(depth=50_000, width=32),

@@ -15,7 +15,7 @@ import _recurrent
 import _training
 import keras
 import numpy as np
-from _runner import Choice, Experiment, combinations, markdown
+from _runner import Choice, Experiment, columns
 
 from keras_bsnn import datasets, models
 from keras_bsnn.plots import figure
@@ -66,25 +66,24 @@ def ordered(records):
     return sorted(rows, key=lambda r: (NETWORKS.index(r["network"]), r["units"]))
 
 
-def table(records):
-    lines = []
-    for row in ordered(records):
-        accuracies = percent(row)
-        minutes = sum(point["seconds"] for point in row["curve"]) / 60
-        cells = [row["network"], str(row["units"]), f"{row['parameters']:,}"]
-        cells += [f"{minutes:.0f}", str(len(accuracies))]
-        lines.append([*cells, *(f"{accuracies[i]:.2f} %" for i in (0, -1))])
-    heads = ("", "units", "parameters", "minutes", "epochs", "first", "last")
-    return markdown(heads, lines)
+TABLE = {
+    "": "{network}",
+    "units": "{units}",
+    "parameters": "{parameters:,}",
+    "minutes": _training.minutes,
+    "epochs": lambda row: str(len(row["curve"])),
+    "first": lambda row: f"{percent(row)[0]:.2f} %",
+    "last": lambda row: f"{percent(row)[-1]:.2f} %",
+}
 
 
 def draw(records, path):
     with figure(path, rows=2) as (above, below):
-        for row in ordered(records):
+        for row in records:
             seconds = np.cumsum([point["seconds"] for point in row["curve"]])
             label = f"{row['network']}, {row['units']} units"
             above.plot(seconds / 60, percent(row), marker="o", label=label)
-        ours = [row for row in ordered(records) if row["network"] == "ROAF"]
+        ours = [row for row in records if row["network"] == "ROAF"]
         widths = [row["units"] for row in ours]
         for epoch, label in ((0, "after one epoch"), (-1, "after the last")):
             last = [percent(row)[epoch] for row in ours]
@@ -106,13 +105,12 @@ if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        table,
-        rows=lambda args: combinations(
-            network=args.networks,
-            units=args.units,
-            seed=[args.seed],
-            validated=[args.validate],
-        ),
+        columns(TABLE),
+        rows={
+            **{"network": "networks", "units": "units"},
+            **{"seed": "seed", "validated": "validate"},
+        },
+        arrange=ordered,
         figure=draw,
         options={
             "dataset": Choice(datasets.IMAGE_SETS, "mnist"),

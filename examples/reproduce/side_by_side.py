@@ -12,7 +12,7 @@ import types
 import _training
 import keras
 import numpy as np
-from _runner import Experiment, markdown, significant
+from _runner import Choice, Experiment, columns, significant
 
 from keras_bsnn import datasets, diagnostics, models, plots
 
@@ -92,13 +92,16 @@ def report_of(name, size, x, y, seed=0):
     return diagnostics.signal_report(model, x, y)
 
 
-def table(records):
-    lines = []
-    for row in records:
-        ratio = float(row["ratio"])
-        cell = f"{ratio:.2g}" if np.isfinite(ratio) else "not finite"
-        lines.append([row["row"], cell, row["verdict"].split(" Try ")[0]])
-    return markdown(("", "gradient, first / last", "verdict"), lines)
+def ratio(row):
+    ratio = float(row["ratio"])
+    return f"{ratio:.2g}" if np.isfinite(ratio) else "not finite"
+
+
+TABLE = {
+    "": "{row}",
+    "gradient, first / last": ratio,
+    "verdict": lambda row: row["verdict"].split(" Try ")[0],
+}
 
 
 def draw(records, path):
@@ -113,8 +116,11 @@ if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        table,
-        rows=lambda args: [{"row": name} for name in NETWORKS],
+        columns(TABLE),
+        rows={"row": "rows"},
         figure=draw,
-        options={**_training.images("digits", width=64), "seed": 0},
+        options={
+            **_training.images("digits", width=64),
+            **{"rows": Choice(NETWORKS), "seed": 0},
+        },
     ).main()
