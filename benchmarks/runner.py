@@ -118,20 +118,23 @@ class Experiment:
 
     def measure(self, args):
         """Records the rows that are not there, each as soon as it is known."""
-        out = args.out or self.records.with_name(
-            self.records.name.format(backend=_backend())
-        )
+        name = self.records.name.format(backend=_backend())
+        out = args.out or self.records.with_name(name)
         hidden = ("out", "records", "show", "readme", "figure")
         settings = {k: v for k, v in vars(args).items() if k not in hidden}
+        skipped = 0
         for row in self._rows(args):
             there = [record for record in read(out) if belongs(record, row)]
             if there and all(self.is_done(args, record) for record in there):
+                skipped += 1
                 continue
             found = self.run(args, **(there[0] if there else {}) | row)
             for state in found if inspect.isgenerator(found) else [found]:
                 states = state if isinstance(state, list) else [state]
                 write(out, row, [{**row, **s} for s in states], settings)
             print(self.name, *row.values(), flush=True)
+        if skipped:
+            print(f"Not measured anew, as {out} has them: {skipped} rows.")
 
     def _rows(self, args):
         if callable(self.rows):

@@ -15,7 +15,7 @@ import _bsnn
 import _training
 import keras
 from _bsnn import FUNCTIONS, RECIPES
-from _runner import Choice, Experiment, columns
+from _runner import Choice, Experiment, markdown
 
 
 def run(args, row):
@@ -39,33 +39,24 @@ def raced(recipe, name, args, limit):
     return {"reached": reached, **recipe._asdict(), "curve": curve}
 
 
-def seconds(row, recipe):
-    return row[recipe]["curve"][-1]["seconds"]
+def table(records):
+    lines = []
+    for row in records:
+        ours, theirs = (row[recipe]["curve"][-1] for recipe in ("best", "authors"))
+        time = f"{ours['seconds']:.0f} s" if row["best"]["reached"] else "not reached"
+        more = "" if row["authors"]["reached"] else "> "
+        cells = [row["row"], time, f"{more}{theirs['seconds']:.0f} s"]
+        cells += [f"{more}{theirs['seconds'] / ours['seconds']:.1f}"]
+        lines.append([*cells, f"{theirs['accuracy']:.4f}"])
+    heads = ("", "ours", "authors' recipe", "ratio", "accuracy of theirs then")
+    return markdown(heads, lines)
 
-
-def more(row):
-    return "" if row["authors"]["reached"] else "> "
-
-
-TABLE = {
-    "": "{row}",
-    "ours": lambda row: (
-        f"{seconds(row, 'best'):.0f} s" if row["best"]["reached"] else "not reached"
-    ),
-    "authors' recipe": lambda row: f"{more(row)}{seconds(row, 'authors'):.0f} s",
-    "ratio": lambda row: (
-        f"{more(row)}{seconds(row, 'authors') / seconds(row, 'best'):.1f}"
-    ),
-    "accuracy of theirs then": lambda row: (
-        f"{row['authors']['curve'][-1]['accuracy']:.4f}"
-    ),
-}
 
 if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        columns(TABLE),
+        table,
         rows={"row": "rows"},
         options={
             **_training.images(),

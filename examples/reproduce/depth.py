@@ -51,9 +51,8 @@ def figure(records, path):
         forward, gradient = (
             np.interp(share, layers, row["norms"][k]) for k in ("forward", "gradient")
         )
-        curves[label] = types.SimpleNamespace(
-            root_mean_square=forward, gradient=gradient
-        )
+        norms = {"root_mean_square": forward, "gradient": gradient}
+        curves[label] = types.SimpleNamespace(**norms)
     plots.signals(curves, path, xlabel="% of the depth")
 
 
