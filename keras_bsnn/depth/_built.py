@@ -4,8 +4,8 @@ import functools
 
 from keras_bsnn import _backend
 from keras_bsnn.depth import _options
+from keras_bsnn.depth._block_rule import BlockRule
 from keras_bsnn.depth._rule import Layer
-from keras_bsnn.depth._template import BlockRule
 
 
 class Hidden:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend, _facts, _parts, _steps, manifolds
+from keras_bsnn import _backend, _parts, manifolds
 from keras_bsnn.depth import _arguments, _per_layer
 from keras_bsnn.depth._built import Built, Hidden
 from keras_bsnn.depth._template import Template, clone, ordered
@@ -153,22 +153,6 @@ class StackedLayers(keras.layers.Layer):
         for part in _parts.parts(self.block):
             weights = [stack_of[id(weight)] for weight in part.weights]
             yield part._replace(weights=weights).within(self.name, self.depth)
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether it is an affine map in evaluation, as its block is."""
-        return _facts.is_affine(self.block) and not self.return_sequences
-
-    def export_steps(self) -> list | None:
-        """What the layers compute in evaluation, for `keras_bsnn.export`.
-
-        `None` where the output of every layer is returned.
-        """
-        if self.return_sequences:
-            return None
-        if self.is_affine:
-            return [_steps.affine(self)]
-        return [_steps.Layers(self.each_layer(), self.depth)]
 
     @classmethod
     def from_layers(cls, layers: Iterable[keras.Layer], **kwargs: Any) -> Self:

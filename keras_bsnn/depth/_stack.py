@@ -7,11 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_bsnn import _backend
+from keras_bsnn import _backend, _facts, _steps
 from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options
+from keras_bsnn.depth._block_rule import BlockRule
 from keras_bsnn.depth._layers import StackedLayers
 from keras_bsnn.depth._rule import Layer
-from keras_bsnn.depth._template import BlockRule
 from keras_bsnn.ops import _check
 
 
@@ -121,39 +121,34 @@ class DepthStack(StackedLayers):
         inputs: Any,
         *context: Any,
         probes: Any,
-        per_layer: dict | None = None,
-        training: bool | None = None,
-        mask: Any = None,
         block: keras.Layer | None = None,
-        tap: Callable | None = None,
+        tap: Callable = tuple,
+        **kwargs: Any,
     ) -> tuple:
         """Calls the stack, and gives what passes between its layers, for diagnostics.
 
         It is the same loop as in `call`, with the same numbers.
 
         Args:
-            inputs: as in the call of the stack; so are `context`, `per_layer`,
-                `training` and `mask`.
-            *context: see there.
+            inputs: as in the call of the stack.
             probes: tensor of zeros like the outputs, of shape `(depth, batch, ...)`.
                 The gradient with respect to it is that of the outputs.
-            per_layer: see there.
-            training: see there.
-            mask: see there.
             block: another layer with the variables of `block`, to be called in its
                 place. Defaults to `None`.
             tap: callable without arguments that returns a structure of tensors. It is
-                called once after each layer, while the loop is traced. Defaults to
-                `None`.
+                called once after each layer, while the loop is traced.
+            *context: as in the call of the stack.
+            **kwargs: `per_layer`, `training` and `mask`, as in the call of the stack.
 
         Returns:
             What `call` returns; the output of each layer, of shape
             `(depth, batch, ...)`; and what `tap` returned, with a leading axis of
             `depth`.
         """
-        observed = _options.Observed(probes, block, tap or tuple)
-        arguments = inputs, context, per_layer or {}, (mask, None), training
-        found = self._run(*arguments, observed)
+        observed = _options.Observed(probes, block, tap)
+        per_layer, masks = kwargs.get("per_layer") or {}, (kwargs.get("mask"), None)
+        training = kwargs.get("training")
+        found = self._run(inputs, context, per_layer, masks, training, observed)
         outputs, others = found.outputs
         taps, updates = found.updates
         inner = found._replace(outputs=others, updates=updates)
@@ -209,17 +204,33 @@ class DepthStack(StackedLayers):
             dtype = self.compute_dtype if _backend.is_float(x) else x.dtype
             return keras.KerasTensor(self.compute_output_shape(x.shape), dtype)
 
-        result = _backend.map_tensors(spec, inputs)
-        extras = self._built.template.extras
+        def stacked(x):
+            return keras.KerasTensor((self.depth, *x.shape), x.dtype)
+
+        result, extras = _backend.map_tensors(spec, inputs), self._built.template.extras
         if not _backend.flatten(extras):
             return result
-        return result, _backend.map_tensors(
-            lambda x: keras.KerasTensor((self.depth, *x.shape), x.dtype), extras
-        )
+        return result, _backend.map_tensors(stacked, extras)
 
     def compute_mask(self, inputs, previous_mask):
-        is_plain = not self.return_sequences and self._built.template.extras is None
-        return previous_mask if is_plain else None
+        has_more = self.return_sequences or self._built.template.extras is not None
+        return None if has_more else previous_mask
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is an affine map in evaluation, as its block is."""
+        return _facts.is_affine(self.block) and not self.return_sequences
+
+    def export_steps(self) -> list | None:
+        """What the layers compute in evaluation, for `keras_bsnn.export`.
+
+        `None` where more than the last tensor is returned.
+        """
+        if self.return_sequences or not self._built.template.maps_a_tensor:
+            return None
+        if self.is_affine:
+            return [_steps.affine(self, self._hidden.specs[0].shape)]
+        return [_steps.Layers(self.each_layer(), self.depth)]
 
     def get_config(self):
         block = keras.saving.serialize_keras_object(self.block)

@@ -124,7 +124,7 @@ class OrthogonalDense(keras.layers.Layer):
 
     def depth_rule(self) -> Rule | None:
         """The rule that `DepthStack` runs, `None` to have it made from `call`."""
-        return self._rule() if activations.is_pointwise(self.activation) else None
+        return self._rule() if _facts.is_pointwise(self.activation) else None
 
     def _rule(self) -> Rule:
         return DenseRule(self.activation, self.compute_dtype, self.tangent_gradient)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend, _steps, activations
+from keras_bsnn import _backend, _facts, _steps
 from keras_bsnn._types import Activation, Config, Identifier, Tensor
 from keras_bsnn.depth import _checkpoints, _loop, _options
 from keras_bsnn.layers._roaf_cell import ROAFCell
@@ -189,7 +189,7 @@ class ROAF(keras.layers.RNN):
         training: bool | None = False,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The loop of `keras.layers.RNN`, with a gradient of its own."""
-        is_known = activations.is_pointwise(self.cell.activation)
+        is_known = _facts.is_pointwise(self.cell.activation)
         if not is_known or self.zero_output_for_mask or self.unroll:
             return super().inner_loop(sequences, initial_state, mask, training)
         (state,) = keras.tree.flatten(initial_state)

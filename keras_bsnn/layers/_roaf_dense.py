@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_bsnn import _steps, activations
+from keras_bsnn import _facts, _steps, activations
 from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
 from keras_bsnn.depth import Layer, Rule
 from keras_bsnn.layers import _filters, _identifiers
@@ -131,7 +131,7 @@ class ROAFDense(keras.layers.Layer):
 
     def depth_rule(self) -> Rule | None:
         """The rule that `DepthStack` runs, `None` to have it made from `call`."""
-        return self._rule() if activations.is_pointwise(self.activation) else None
+        return self._rule() if _facts.is_pointwise(self.activation) else None
 
     def _rule(self) -> Rule:
         return ROAFRule(
