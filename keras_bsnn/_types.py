@@ -32,7 +32,7 @@ Activation: TypeAlias = str | Pointwise | Config | None
 Identifier: TypeAlias = str | Callable[..., Any] | Config | None
 """An initializer, regularizer or constraint: its name, the object, or its config."""
 
-Retraction: TypeAlias = str | Callable[[Any], Any] | None
+Retraction: TypeAlias = str | Callable[[Any], Any]
 """The name of a retraction of `keras_bsnn.ops.orthogonal`, or a callable."""
 
 Variables: TypeAlias = list[keras.Variable]

@@ -3,7 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from layer_checker import check_layer
+from layer_checker import (
+    check_export,
+    check_layer,
+    check_mixed_precision,
+    check_reload,
+    model_of,
+)
 
 from keras_bsnn import models
 from keras_bsnn.layers import ROAF, ROAFCell
@@ -25,7 +31,6 @@ def data(steps=12, seed=0):
         ({"units": 4, "alpha": 0.8, "return_sequences": True}, (12, 4)),
         ({"units": 4, "alpha": 0.8, "checkpoint_every": 4, "beta": 0.5}, (4,)),
         ({"units": 4, "alpha": 0.2, "activation": "softmax"}, (4,)),
-        ({"units": 4, "alpha": 0.5, "dropout": 0.2, "recurrent_dropout": 0.3}, (4,)),
         (
             {
                 "units": 4,
@@ -85,7 +90,9 @@ def test_it_is_a_loop_over_its_cell(arguments, return_sequences, masked):
     models = pair(masked=masked, return_sequences=return_sequences, **arguments)
     before = [model.predict(x, verbose=0) for model in models]
     np.testing.assert_allclose(*before, atol=1e-6)
-    for model, jit_compile in zip(models, (True, False), strict=True):
+    # XLA draws other numbers than TensorFlow does.
+    compiled = (masked, masked) if "seed" in arguments else (True, False)
+    for model, jit_compile in zip(models, compiled, strict=True):
         model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=jit_compile)
         model.fit(x, -before[0], epochs=2, batch_size=6, verbose=0)
     after = [model.predict(x, verbose=0) for model in models]
@@ -98,7 +105,7 @@ DROPOUT = {"dropout": 0.5, "recurrent_dropout": 0.25, "seed": 3}
 
 @pytest.mark.parametrize("activation", ["tanh", "softmax"])  # of both loops
 def test_dropout_has_one_mask_for_all_steps(activation):
-    """Outputs and gradients equal a loop in Python with the given masks."""
+    """Outputs equal a loop in Python with the given masks."""
     x = data()
     arguments = {"activation": activation, "return_sequences": True}
     layer = ROAF(5, 0.8, **arguments, **DROPOUT)
@@ -143,6 +150,15 @@ def test_dropout_does_nothing_in_evaluation():
     plain.set_weights(layer.get_weights())
     np.testing.assert_array_equal(plain(x), y)
     np.testing.assert_array_equal(plain(x, training=True), y)
+
+
+def test_dropout_is_saved_and_exported(tmp_path):
+    arguments = {"units": 5, "alpha": 0.8, **DROPOUT}
+    check_mixed_precision(ROAF, arguments, data())
+    model = model_of(ROAF(**arguments), data(), jit_compile=True)
+    model.fit(data(), np.ones((6, 5)), verbose=0)
+    check_reload(model, data(), tmp_path)
+    check_export(model, data(), tmp_path)
 
 
 def test_a_state_carried_on_is_one_long_call():
