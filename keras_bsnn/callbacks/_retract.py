@@ -55,7 +55,7 @@ class Retract(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         """Called by Keras once in each call of `fit`, `evaluate` or `predict`."""
         super().set_model(model)
-        self._warned = set()
+        self._warned: set[str] = set()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._bring_back()
