@@ -11,8 +11,8 @@ import numpy as np
 
 from keras_bsnn import _backend, _batches
 from keras_bsnn._facts import is_normalizing
-from keras_bsnn._parts import parts
-from keras_bsnn.diagnostics._instrument import instrumented, nested
+from keras_bsnn._parts import nested, parts
+from keras_bsnn.diagnostics._instrument import instrumented
 
 __all__ = ["recalibrate"]
 

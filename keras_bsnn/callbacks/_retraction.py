@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_bsnn import _backend, manifolds
+from keras_bsnn._parts import nested
 from keras_bsnn.ops import orthogonal
 
 ENTRIES_AT_ONCE = 2**22  # so that the copies in float64 stay small
@@ -51,7 +52,7 @@ def _ordinary_error(variable):
 
 def _kernels(model):
     """Yields all kernels that have a manifold, including frozen ones."""
-    layers = [part for part in model._flatten_layers() if _has_lora(part)]
+    layers = filter(_has_lora, nested(model))
     adapted = {id(v): layer for layer in layers for v in layer.weights}
     for variable, manifold in manifolds.constrained(model.weights):
         yield _Kernel(variable, manifold, adapted.get(id(variable)))

@@ -1,6 +1,5 @@
 """A stack of equal layers as one layer: depth is an axis of its weights."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +7,8 @@ import keras
 from keras import ops
 
 from keras_bsnn import _backend, _facts, _steps
-from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options
-from keras_bsnn.depth._block_rule import BlockRule
+from keras_bsnn.depth import _arguments, _options
 from keras_bsnn.depth._layers import StackedLayers
-from keras_bsnn.depth._rule import Layer
 from keras_bsnn.ops import _check
 
 
@@ -113,7 +110,7 @@ class DepthStack(StackedLayers):
         context_mask=None,
     ):
         masks = (inputs_mask if mask is None else mask), context_mask
-        found = self._run(inputs, context, per_layer or {}, masks, training)
+        found = self._run(inputs, context, per_layer, masks, training)
         return self._with_effects(found)
 
     def observe(
@@ -146,7 +143,7 @@ class DepthStack(StackedLayers):
             `depth`.
         """
         observed = _options.Observed(probes, block, tap)
-        per_layer, masks = kwargs.get("per_layer") or {}, (kwargs.get("mask"), None)
+        per_layer, masks = kwargs.get("per_layer"), (kwargs.get("mask"), None)
         training = kwargs.get("training")
         found = self._run(inputs, context, per_layer, masks, training, observed)
         outputs, others = found.outputs
@@ -156,30 +153,17 @@ class DepthStack(StackedLayers):
             inner = inner._replace(outputs=(outputs, others))
         return self._with_effects(inner), outputs, taps
 
+    def every_output(self, inputs: Any, probes: Any, **kwargs: Any) -> tuple:
+        """Returns the output of each layer, and what a tap returned.
+
+        The arguments and the results are those of `observe`, in short.
+        """
+        return self.observe(inputs, probes=probes, **kwargs)[1:]
+
     def _run(self, inputs, context, per_layer, masks, training, observed=None):
-        """The loop over depth, traced once if it is called outside of a graph."""
-        built = self._built
-        _arguments.check_per_layer(per_layer, self.depth)
-        inputs = _arguments.cast(inputs, self.compute_dtype)
-        built.template.check_inputs(inputs)
-        rule, layers = built.rule_and_layers(training, observed and observed.block)
-        if isinstance(rule, BlockRule):
-            context, per_layer = _arguments.tensors((context, per_layer))
-            weights = layers.weights, per_layer
-            layers = Layer(weights, layers.constants, context, masks)
-        rule, layers = _options.around(rule, layers, self.return_sequences, observed)
-        keep = training is not False or observed is not None
-        loop = _loop.Loop(self.depth, keep, math.gcd(built.shards(), self.depth))
-
-        def run(inputs, *groups):
-            layers = Layer(*groups)
-            return _checkpoints.run(rule, inputs, layers, loop, self.checkpoint_every)
-
-        if _backend.is_concrete(_backend.flatten(inputs)[0]):
-            run = _backend.traced_once(run)
-            if not observed:
-                run = built.traced.setdefault((training, self.block.trainable), run)
-        return run(inputs, *layers[:-1])
+        arguments = _arguments.of_call(inputs, context, per_layer, masks, self)
+        options = (self.return_sequences, self.checkpoint_every, observed)
+        return self._built.run(arguments, training, _options.Options(*options))
 
     def _with_effects(self, found):
         """The result of a call, once losses are added and variables are changed."""
