@@ -1,5 +1,6 @@
 import ast
 import importlib
+import inspect
 import pathlib
 import pkgutil
 import subprocess
@@ -64,7 +65,41 @@ def test_no_name_hides_a_module():
         assert getattr(sys.modules[package], name, module) is module
 
 
-def test_the_package_has_types():
+def functions_of(symbol):
+    """A function itself; the methods of a class that are ours, and its properties."""
+    if not inspect.isclass(symbol):
+        return [symbol] if inspect.isroutine(symbol) else []
+    found = []
+    for owner in symbol.__mro__:
+        for name, value in vars(owner).items():
+            if owner.__module__.startswith("keras_bsnn") and (
+                name == "__init__" or not name.startswith("_")
+            ):
+                value = getattr(value, "__func__", value)  # of a class method
+                getters = (getattr(value, f, None) for f in ("fget", "func", "fset"))
+                found += filter(inspect.isfunction, (value, *getters))
+    return found
+
+
+def lacking_types(function):
+    """The arguments without a type, and `"return"`."""
+    parameters = inspect.signature(function).parameters.values()
+    unknown = [p.name for p in parameters if p.annotation is p.empty]
+    if "return" not in function.__annotations__ and function.__name__ != "__init__":
+        unknown.append("return")
+    return [name for name in unknown if name not in ("self", "cls")]
+
+
+def test_public_names_have_types():
+    """Functions, constructors, methods and properties, for an editor and for mypy."""
+    found = {
+        f"{function.__module__}.{function.__qualname__}": lacking_types(function)
+        for module in public_modules()
+        for name in getattr(module, "__all__", [])
+        for function in functions_of(getattr(module, name))
+    }
+    assert len(found) > 150
+    assert {name: lacking for name, lacking in found.items() if lacking} == {}
     assert (FOLDER / "py.typed").exists()
 
 

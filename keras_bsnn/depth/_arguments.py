@@ -87,11 +87,11 @@ def check_initializers(block):
 def check_per_layer(per_layer, depth):
     for name, value in per_layer.items():
         for x in keras.tree.flatten(value):
-            shape = getattr(x, "shape", ())
-            if not len(shape) or shape[0] != depth:
+            shape = tuple(getattr(x, "shape", ()))
+            if not shape or shape[0] != depth:
                 raise ValueError(
                     f"`per_layer[{name!r}]` must have a leading axis of depth={depth}. "
-                    f"Received: shape={tuple(shape)}"
+                    f"Received: shape={shape}"
                 )
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 from keras_bsnn import _backend
 from keras_bsnn.depth import _checkpoints, _loop, _options
@@ -22,8 +23,8 @@ class Hidden:
 
     def __init__(self, block):
         self.block = block
-        self.specs = None
-        self.built = None
+        self.specs: Any = None
+        self.built: Built | None = None
 
 
 class Built:

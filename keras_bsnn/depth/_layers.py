@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend, _parts, manifolds
+from keras_bsnn._types import Config, Shape
 from keras_bsnn.depth import _arguments, _per_layer
 from keras_bsnn.depth._built import Built, Hidden
 from keras_bsnn.depth._template import Template, clone, ordered
@@ -42,12 +43,12 @@ class StackedLayers(keras.layers.Layer):
         return super().trainable
 
     @trainable.setter
-    def trainable(self, value: bool):
+    def trainable(self, value: bool) -> None:
         keras.layers.Layer.trainable.fset(self, value)
         if self._built:
             self.block.trainable = value
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape | None) -> None:
         inputs, context, per_layer = self._hidden.specs or (
             keras.KerasTensor(input_shape, self.compute_dtype),
             (),
@@ -90,10 +91,10 @@ class StackedLayers(keras.layers.Layer):
         stack.stacked_axes = 1 + manifolds.stacked_axes(variable)
         return stack
 
-    def get_build_config(self):
+    def get_build_config(self) -> Config:
         return {"call": _arguments.to_config(self._hidden.specs)}
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: Config) -> None:
         self._hidden.specs = _arguments.from_config(config["call"])
         self.build(None)
 

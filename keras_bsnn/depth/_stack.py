@@ -1,12 +1,13 @@
 """A stack of equal layers as one layer: depth is an axis of its weights."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
 
 from keras_bsnn import _backend, _facts, _steps
+from keras_bsnn._types import Config, Shape
 from keras_bsnn.depth import _arguments, _options
 from keras_bsnn.depth._layers import StackedLayers
 from keras_bsnn.ops import _check
@@ -101,14 +102,14 @@ class DepthStack(StackedLayers):
 
     def call(
         self,
-        inputs,
-        *context,
-        per_layer=None,
-        training=None,
-        mask=None,
-        inputs_mask=None,
-        context_mask=None,
-    ):
+        inputs: Any,
+        *context: Any,
+        per_layer: dict[str, Any] | None = None,
+        training: bool | None = None,
+        mask: Any = None,
+        inputs_mask: Any = None,
+        context_mask: Any = None,
+    ) -> Any:
         masks = (inputs_mask if mask is None else mask), context_mask
         found = self._run(inputs, context, per_layer, masks, training)
         return self._with_effects(found)
@@ -178,12 +179,12 @@ class DepthStack(StackedLayers):
             self._built.constants[i].assign(value)
         return (result, extras) if _backend.flatten(extras) else result
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         if self.return_sequences:
             return (input_shape[0], self.depth, *input_shape[1:])
         return tuple(input_shape)
 
-    def compute_output_spec(self, inputs, *context, **kwargs):
+    def compute_output_spec(self, inputs: Any, *context: Any, **kwargs: Any) -> Any:
         def spec(x):
             dtype = self.compute_dtype if _backend.is_float(x) else x.dtype
             return keras.KerasTensor(self.compute_output_shape(x.shape), dtype)
@@ -196,7 +197,7 @@ class DepthStack(StackedLayers):
             return result
         return result, _backend.map_tensors(stacked, extras)
 
-    def compute_mask(self, inputs, previous_mask):
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         has_more = self.return_sequences or self._built.template.extras is not None
         return None if has_more else previous_mask
 
@@ -216,7 +217,7 @@ class DepthStack(StackedLayers):
             return [_steps.affine(self, self._hidden.specs[0].shape)]
         return [_steps.Layers(self.each_layer(), self.depth)]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         block = keras.saving.serialize_keras_object(self.block)
         block.pop("build_config", None)  # as it was before it was built
         return {
@@ -228,6 +229,6 @@ class DepthStack(StackedLayers):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         deserialize = keras.saving.deserialize_keras_object
         return cls(**_check.deserialized(config, "block", "a Keras layer", deserialize))

@@ -1,4 +1,4 @@
-"""A dense layer over any axes, whose kernel is orthogonal, and stays so."""
+"""A dense layer over any axes, whose kernel is orthogonal and stays orthogonal."""
 
 import functools
 import string
@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_bsnn import _backend, _facts, _steps, activations, manifolds
-from keras_bsnn._types import Activation, Tensor
+from keras_bsnn._types import Activation, Identifier, Pointwise, Tensor
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.depth import Layer, Rule, Step
 from keras_bsnn.initializers import HaarOrthogonal
@@ -22,14 +22,15 @@ class OrthogonalEinsumDense(keras.layers.EinsumDense):
     The kernel is a matrix from the axes that it sums over to the axes that it adds to
     the output, both flattened: `"abc,cde->abde"`, the projection to the heads of an
     attention, has one of shape `(c, d * e)`. Axes that the inputs, the kernel and the
-    output share are a batch of independent matrices. Each is drawn from the Haar law,
-    and a constraint brings it back after each step of any Keras optimizer.
+    output share are a batch of independent matrices. Each is drawn from the Haar
+    (uniform) distribution, and a constraint brings it back after each step of any Keras
+    optimizer.
 
     Args:
         equation: An einsum equation such as `"ab,bc->ac"` or `"...x,xy->...y"`, as for
             `keras.layers.EinsumDense`.
         output_shape: The shape of the output without the batch, an integer or a tuple
-            of integers; `None` stands for sizes that the inputs tell.
+            of integers; `None` stands for sizes that the inputs have.
         activation: The name of a Keras activation, such a name with the prefix
             `"gp_"`, a callable, or `None`. Defaults to `None`.
         bias_axes: A string with the output axes that the bias has, such as `"de"`, or
@@ -61,8 +62,8 @@ class OrthogonalEinsumDense(keras.layers.EinsumDense):
         output_shape: int | tuple[int | None, ...],
         activation: Activation = None,
         bias_axes: str | None = None,
-        kernel_initializer: Any = None,
-        kernel_constraint: Any = "orthogonal",
+        kernel_initializer: Identifier = None,
+        kernel_constraint: Identifier = "orthogonal",
         **kwargs: Any,
     ) -> None:
         manifold = _manifold(equation)
@@ -121,7 +122,7 @@ class EinsumRule(Rule):
 
     chunk = 64
 
-    def __init__(self, equation: str, activation: Activation, dtype: str) -> None:
+    def __init__(self, equation: str, activation: Pointwise, dtype: str) -> None:
         self.equation = equation
         self.activation = activation
         self.dtype = dtype
