@@ -88,7 +88,7 @@ class DepthStack(StackedLayers):
     ):
         _arguments.check_block(block)
         _arguments.check_depth(depth, checkpoint_every)
-        _check.boolean("return_sequences", return_sequences)
+        return_sequences = _check.boolean("return_sequences", return_sequences)
         kwargs.setdefault("dtype", block.dtype_policy)
         super().__init__(block, depth, autocast=False, **kwargs)
         self.return_sequences = bool(return_sequences)

@@ -169,7 +169,7 @@ def seed_of(value, filter, is_shared=False):
 
 def seed(value, is_needed):
     """A seed as it is given, or a random one in the place of `None`, if needed."""
-    _check.seed("filter_seed", value)
+    value = _check.seed("filter_seed", value)
     return random.randrange(2**31) if is_needed and value is None else value
 
 
