@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_bsnn import _backend
 from keras_bsnn._types import Tensor
-from keras_bsnn.ops import _matrix
+from keras_bsnn.ops import _check, _matrix
 
 MOST_STEPS = 100
 NUDGE = 1e-7
