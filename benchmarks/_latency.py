@@ -16,20 +16,17 @@ def times_per_sample(functions, x, rounds):
         rounds: number of times of each.
 
     Returns:
-        dict from names to lists of times.
+        dict from names to arrays of times.
     """
-    times = {name: [] for name in functions}
-    calls = {name: _calls_in_a_row(function, x) for name, function in functions.items()}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            seconds = _seconds(function, x, calls[name])
-            times[name].append(1e6 * seconds / len(x))
-    return times
-
-
-def _calls_in_a_row(function, x):
-    _seconds(function, x, 1)  # compiles
-    return 1 + int(SECONDS / _seconds(function, x, 3))
+    calls = {}
+    for name, function in functions.items():
+        _seconds(function, x, 1)  # compiles
+        calls[name] = 1 + int(SECONDS / _seconds(function, x, 3))
+    turns = [
+        [_seconds(function, x, calls[name]) for name, function in functions.items()]
+        for _ in range(rounds)
+    ]
+    return dict(zip(functions, 1e6 / len(x) * np.transpose(turns), strict=True))
 
 
 def _seconds(function, x, calls):
@@ -39,7 +36,3 @@ def _seconds(function, x, calls):
         y = function(x)
     np.asarray(y)
     return (time.perf_counter() - start) / calls
-
-
-def significant(value):
-    return float(f"{value:.3g}")

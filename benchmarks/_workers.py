@@ -1,13 +1,14 @@
 """Contenders of a benchmark, each timed in a process of its own.
 
-The script starts itself again with `--worker NAME` for each contender, with the
-variable KERAS_BACKEND set, so that one contender's compiled code, threads and memory
-are not another's. The worker prints one line of JSON. Nothing else may run beside it:
+The script starts itself again with `--worker` for each contender, with the variable
+KERAS_BACKEND set, so that one contender's compiled code, threads and memory are not
+another's. The worker prints one line of JSON. Nothing else may run at the same time:
 PyTorch's threads spin while they wait, and lose a hundredfold where others want the
 same cores.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -16,68 +17,130 @@ import statistics
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from typing import NamedTuple
+
+from runner import Choice
 
 LEAST_STEPS = 3
 
 
+class Training(NamedTuple):
+    """What a worker times, once it is built: a function or a compiled Keras model.
+
+    Attributes:
+        step: function of no arguments that takes a step and waits until it is over.
+        model: one that is timed in its own loop, in place of `step`.
+        data: inputs and targets of all steps of the model.
+        after: function of no arguments that is called, untimed, after each step.
+        report: function of no arguments; what else there is to say, as a dict.
+    """
+
+    step: Callable | None = None
+    model: object = None
+    data: tuple = ()
+    after: Callable = lambda: None
+    report: Callable = dict
+
+
+# What a worker imports first: Keras' `fit` would import TensorFlow in the first step,
+# and PyTorch's optimizers would import `torch._dynamo` when they are made.
+KERAS, JAX, TORCH = ("tensorflow", "keras_bsnn"), ("jax",), ("torch._dynamo",)
+
+
 class Contender(NamedTuple):
-    """What is timed: a function of the worker's arguments, and where it takes part."""
+    """What is timed, and where.
+
+    Attributes:
+        backend: that Keras would have.
+        build: function of a namespace with the depth, the units and all that `compare`
+            was given; returns a `Training`. It imports what it needs, and only that.
+        imports: modules that are there before memory and time are looked at.
+        takes_part: function of the same namespace; whether it is timed.
+    """
 
     backend: str
-    work: Callable
+    build: Callable
+    imports: tuple = KERAS
     takes_part: Callable = lambda case: True
 
 
-class Case(NamedTuple):
-    """The size of a network and of its batch."""
-
-    depth: int
-    units: int
-    batch_size: int
-
-    def __str__(self):
-        return f"{self.depth} x {self.units}, batch {self.batch_size}"
-
-    def arguments(self):
-        """As a worker takes them."""
-        names = ("--depth", "--units", "--batch-size")
-        return [str(x) for pair in zip(names, self, strict=True) for x in pair]
+def options(contenders, seconds):
+    """The options of all such scripts; `seconds` for the steps of one worker."""
+    return {
+        "contenders": Choice(contenders),
+        "repeats": 3,
+        "timeout": 900.0,
+        "seconds": seconds,
+    }
 
 
-def add_arguments(parser, contenders, seconds):
-    """The arguments of all such scripts; `seconds` for the steps of one worker."""
-    add = parser.add_argument
-    add("--contenders", nargs="+", choices=contenders, default=[*contenders])
-    add("--repeats", type=int, default=3, help="processes for each contender")
-    add("--timeout", type=float, default=900.0, help="seconds for one process")
-    add("--seconds", type=float, default=seconds, help="limit of its steady steps")
-    add("--worker", choices=contenders, help="(internal) time this contender here")
+def case(text):
+    """The size of a network and of its batch, `depth,units,batch size`, as a row."""
+    names = ("depth", "units", "batch_size")
+    return dict(zip(names, map(int, text.split(",")), strict=True))
 
 
-def interleaved(script, jobs, repeats, timeout):
-    """Runs all jobs in turn, `repeats` times; one that failed is not run again.
+def main(experiment, contenders):
+    """Runs the experiment; or one contender, in a process that it started."""
+    if sys.argv[1:2] == ["--worker"]:
+        name, given = json.loads(sys.argv[2])
+        print(json.dumps(_timed(contenders[name], Namespace(**given))))
+    else:
+        experiment.main()
+
+
+def compare(script, contenders, args, fields, **given):
+    """Times those that `args` names in turn, `args.repeats` times; their medians.
+
+    One that failed is not run again.
 
     Args:
-        script: path of the script that started.
-        jobs: dict from the name of a contender to its arguments and its backend.
-        repeats: number of turns.
-        timeout: seconds that one process may take.
+        fields: names of the numbers of which there are to be medians.
+        given: entries of the case, next to the options.
 
     Returns:
-        Dict from the name to what its processes reported, a list of dicts.
+        List of a dict for each contender.
     """
-    found = {name: [] for name in jobs}
-    for _ in range(repeats):
-        for name, (arguments, backend) in jobs.items():
-            if any("failed" in result for result in found[name]):
+    given = {"steps": args.steps, "seconds": args.seconds, **given}
+    case = Namespace(**given)
+    found = {n: [] for n in args.contenders if contenders[n].takes_part(case)}
+    for _ in range(args.repeats):
+        for name, runs in found.items():
+            if any("failed" in run for run in runs):
                 continue
-            command = [sys.executable, script, "--worker", name, *arguments]
-            result = _reported(command, backend, timeout)
-            found[name].append(result)
-            print(f"{name}: {_brief(result)}", file=sys.stderr, flush=True)
-    return found
+            command = [sys.executable, script, "--worker", json.dumps([name, given])]
+            runs.append(_reported(command, contenders[name].backend, args.timeout))
+            print(f"{name}: {_brief(runs[-1])}", file=sys.stderr, flush=True)
+    times = ("build_seconds", "first_step_seconds", "step_seconds", *fields)
+    return [{"contender": n, **medians(runs, times)} for n, runs in found.items()]
+
+
+def _timed(contender, given):
+    """What a worker reports: the times of its steps, its memory and its device."""
+    for module in contender.imports:
+        importlib.import_module(module)
+    memory, started = Memory(), time.perf_counter()
+    training = contender.build(given)
+    if training.model:
+        wait_for_weights(training.model)
+    built = time.perf_counter()
+    timed = Timed(given.steps, given.seconds, training.after)
+    if training.model:
+        timed.fit(training.model, *training.data, given.batch_size)
+    else:
+        timed.run(training.step)
+    first, *steady = timed.seconds
+    return {
+        "build_seconds": built - started,
+        "first_step_seconds": first,
+        "step_seconds": statistics.median(steady),
+        "steps": len(steady),
+        "peak_memory_bytes": memory.peak(),
+        "device": device(),
+        **training.report(),
+    }
 
 
 def _reported(command, backend, timeout):
@@ -122,30 +185,39 @@ def _brief(result):
     return f"first step {first:.3g} s, then {step:.3g} s"
 
 
-def medians(results, fields):
+def medians(runs, fields):
     """The medians over the processes that did not fail, and why one failed, if any."""
-    done = [result for result in results if "failed" not in result]
-    failed = [result["failed"] for result in results if "failed" in result]
+    done = [run for run in runs if "failed" not in run]
+    failed = [run["failed"] for run in runs if "failed" in run]
     row = {"failed": failed[0]} if failed else {}
     if done:
-        row |= {f: statistics.median([result[f] for result in done]) for f in fields}
-        steps = [result["step_seconds"] for result in done]
+        row |= {f: statistics.median([run[f] for run in done]) for f in fields}
+        steps = [run["step_seconds"] for run in done]
         row["spread_seconds"] = [min(steps), max(steps)]
         row["device"] = done[0]["device"]
-    return {**row, "runs": results}
+    return {**row, "runs": runs}
+
+
+def cases(records):
+    """Dict from each case to a dict of its records by contender, in their order."""
+    found = {}
+    for row in records:
+        key = (row["depth"], row["units"], row["batch_size"])
+        found.setdefault(key, {})[row["contender"]] = row
+    return found
 
 
 class Timed:
-    """Times steps, and tells when there are enough of them.
+    """Times steps until there are enough of them.
 
     Args:
         most: number of steps after the first.
-        seconds: limit of the time that they take together, once there are 3.
+        limit: seconds that they may take together, once there are 3.
+        after: function of no arguments that is called, untimed, after each step.
     """
 
-    def __init__(self, most, seconds):
-        self.most = most
-        self.limit = seconds
+    def __init__(self, most, limit, after):
+        self.most, self.limit, self.after = most, limit, after
         self.seconds = []
 
     def begin(self):
@@ -160,15 +232,14 @@ class Timed:
             len(steady) >= LEAST_STEPS and sum(steady) >= self.limit
         )
 
-    def run(self, step, after=lambda: None):
-        """Calls `step` until it is enough, and `after` untimed."""
+    def run(self, step):
         while not self.enough():
             self.begin()
             step()
             self.end()
-            after()
+            self.after()
 
-    def fit(self, model, x, y, batch_size, after=None):
+    def fit(self, model, x, y, batch_size):
         """The same with the batches of a Keras model, in its own loop."""
         import keras
 
@@ -181,24 +252,13 @@ class Timed:
             def on_train_batch_end(self, batch, logs=None):
                 wait()
                 timed.end()
-                # `self.model` gives the weights back to the model, on JAX.
-                if after:
-                    after(self.model)
+                _ = self.model  # which gives the weights back to the model, on JAX
+                timed.after()
                 if timed.enough():
                     self.model.stop_training = True
 
         wait = _waits_for(model)
         model.fit(x, y, batch_size, shuffle=False, verbose=0, callbacks=[Timer()])
-
-    def result(self, started, built):
-        """What a worker reports of its times."""
-        first, *steady = self.seconds
-        return {
-            "build_seconds": built - started,
-            "first_step_seconds": first,
-            "step_seconds": statistics.median(steady),
-            "steps": len(steady),
-        }
 
 
 def wait_for_weights(model):
@@ -270,10 +330,3 @@ def _loaded_jax():
     """JAX, if this worker runs on it."""
     uses_jax = os.environ.get("KERAS_BACKEND") == "jax"
     return sys.modules.get("jax") if uses_jax else None
-
-
-def found(args, rows):
-    """What a record says: the settings, and the rows."""
-    hidden = ("worker", "constants", "out", "records", "readme")
-    settings = {k: v for k, v in vars(args).items() if k not in hidden}
-    return {"settings": settings, "result": rows}

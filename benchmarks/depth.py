@@ -1,7 +1,7 @@
 """The cost of a training step against depth, ours and others', side by side.
 
-    python benchmarks/depth.py --out benchmarks/results/depth.json --plot docs/depth.png
-    python benchmarks/depth.py --from benchmarks/results/depth.json --readme README.md
+    python benchmarks/depth.py --readme README.md
+    python benchmarks/depth.py --show --readme README.md
 
 All train the same network: `depth` times `h = phi(h @ W)` without bias, from orthogonal
 kernels, `phi` the `DepthShaped("gelu", depth)` of this package with the exact GELU;
@@ -17,84 +17,29 @@ frameworks, before anything was built; on an accelerator it is JAX's own count.
 each layer. A small network's peak is that of its compiler.
 """
 
-import argparse
 import functools
 import itertools
-import json
-import time
 
-import _table
 import _workers
 import numpy as np
-from _workers import Case, Contender
+from _workers import JAX, TORCH, Contender, Training
+from runner import Experiment, markdown, significant
 
 RATE, MOMENTUM = 1e-3, 0.9
 REFERENCE = "jax.lax.scan"
 CASES = ("100,16,100", "1000,16,100", "10000,16,100", "50000,16,100", "200,500,128")
-FIELDS = (
-    *("build_seconds", "first_step_seconds", "step_seconds"),
-    *("peak_memory_bytes", "needed_memory_bytes"),
-)
 MARKERS = "osD^vPX*"
 
 
-def main():
-    args = arguments()
-    if args.worker:
-        print(json.dumps(CONTENDERS[args.worker].work(args)))
-        return
-    rows = _table.rows_of(_table.records_of(measure, args))
-    show(rows)
-    if args.plot:
-        plot(rows, args.plot)
-    _table.fill("depth.py", table(rows), args)
-
-
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    _workers.add_arguments(parser, CONTENDERS, seconds=20.0)
-    _table.add_arguments(parser)
-    add = parser.add_argument
-    add("--cases", nargs="+", type=case, default=[case(text) for text in CASES])
-    add("--steps", type=int, default=30, help="at most, after the first")
-    add("--plot", help="path of an image to draw")
-    for name in ("--depth", "--units", "--batch-size"):
-        add(name, type=int, help="(internal) of the worker")
-    add("--constants", type=numbers, help="(internal) epsilon,scale,shift")
-    return parser.parse_args()
-
-
-def case(text):
-    return Case(*map(int, text.split(",")))
-
-
-def numbers(text):
-    return [float(x) for x in text.split(",")]
-
-
-def measure(args):
-    rows = []
-    for size in args.cases:
-        rows += measured(size, args)
-        _table.write(args.out, _workers.found(args, rows))  # the next may take long
-    return _workers.found(args, rows)
-
-
-def measured(size, args):
-    """The rows of one case."""
-    constants = ",".join(repr(x) for x in shape(size.depth))
-    common = [*size.arguments(), f"--constants={constants}"]
-    common += ["--steps", str(args.steps), "--seconds", str(args.seconds)]
-    taking_part = [n for n in args.contenders if CONTENDERS[n].takes_part(size)]
-    jobs = {name: (common, CONTENDERS[name].backend) for name in taking_part}
-    print(size)
-    found = _workers.interleaved(__file__, jobs, args.repeats, args.timeout)
-    rows = {name: _workers.medians(runs, FIELDS) for name, runs in found.items()}
-    reference = rows.get(REFERENCE, {}).get("step_seconds")
-    return [
-        {**size._asdict(), "contender": name, **derived(row, size, reference)}
-        for name, row in rows.items()
-    ]
+def run(args, depth, units, batch_size):
+    case = {"depth": depth, "units": units, "batch_size": batch_size}
+    rows = _workers.compare(
+        *(__file__, CONTENDERS, args, ["peak_memory_bytes"]),
+        **{**case, "constants": shape(depth)},
+    )
+    steps = {row["contender"]: row.get("step_seconds") for row in rows}
+    needed = 4 * (3 * depth * units**2 + depth * batch_size * units)
+    return [row | derived(row, depth, needed, steps.get(REFERENCE)) for row in rows]
 
 
 def shape(depth):
@@ -105,112 +50,73 @@ def shape(depth):
     return float(gelu.epsilon), float(gelu.scale), float(gelu.shift)
 
 
-def derived(row, size, reference):
-    """A row with what follows from its medians."""
+def derived(row, depth, needed, reference):
+    """What follows from the medians."""
     if "step_seconds" not in row:
-        return row
-    per_layer = 1e6 / size.depth
+        return {}
     step = row["step_seconds"]
-    runs = row.pop("runs")
     return {
-        **row,
+        "needed_memory_bytes": needed,
         "compile_seconds": row["first_step_seconds"] - step,
-        "step_microseconds_per_layer": step * per_layer,
-        "spread": [x * per_layer for x in row.pop("spread_seconds")],
+        "step_microseconds_per_layer": 1e6 * step / depth,
+        "spread": [1e6 * x / depth for x in row["spread_seconds"]],
         "ratio": reference and step / reference,
-        "memory_ratio": row["peak_memory_bytes"] / row["needed_memory_bytes"],
-        "runs": runs,
+        "memory_ratio": row["peak_memory_bytes"] / needed,
     }
 
 
-# The workers. Each imports what it needs, and only that.
+# What the workers build.
 
 
-def data(args):
+def data(case):
     """One batch of inputs and targets."""
-    random = np.random.default_rng(0)
-    shape = (2, args.batch_size, args.units)
-    return random.standard_normal(shape, dtype=np.float32)
+    shape = (2, case.batch_size, case.units)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
-def kernels(args):
+def kernels(case):
     """Orthogonal ones, drawn one by one: what is not kept must not count as memory."""
     random = np.random.default_rng(1)
-    found = np.empty((args.depth, args.units, args.units), np.float32)
-    for i in range(args.depth):
+    found = np.empty((case.depth, case.units, case.units), np.float32)
+    for i in range(case.depth):
         normal = random.standard_normal(found.shape[1:], dtype=np.float32)
         q, r = np.linalg.qr(normal)
         found[i] = q * np.sign(np.diag(r))
     return found
 
 
-def reported(args, timed, memory, started, built):
-    floats = 3 * args.depth * args.units**2 + args.depth * args.batch_size * args.units
-    return {
-        **timed.result(started, built),
-        "peak_memory_bytes": memory.peak(),
-        "needed_memory_bytes": 4 * floats,
-        "device": _workers.device(),
-    }
-
-
-def ours(args, jit, orthogonal=False):
-    from keras_bsnn.constraints import Orthogonal
-    from keras_bsnn.layers import DepthStack
-
-    constraint = Orthogonal(steps=1, tolerance=5e-5) if orthogonal else None
-
-    def layers(activation):
-        return [DepthStack(dense(args, activation, constraint), args.depth)]
-
-    return trained(args, layers, jit)
-
-
-def sequential(args):
-    def layers(activation):
-        return [dense(args, activation) for _ in range(args.depth)]
-
-    return trained(args, layers, jit=True)
-
-
-def dense(args, activation, constraint=None):
-    from keras_bsnn.layers import OrthogonalDense
-
-    return OrthogonalDense(
-        args.units,
-        activation,
-        use_bias=False,
-        kernel_constraint=constraint,
-        tangent_gradient=constraint is not None,
-    )
-
-
-def trained(args, layers, jit):
-    """The report of a Keras model, whose layers a function makes."""
+def keras_model(case, jit=True, orthogonal=False, stacked=True):
     import keras
-    import tensorflow  # noqa: F401  (`fit` would, in the first step)
 
     from keras_bsnn.activations import DepthShaped
+    from keras_bsnn.constraints import Orthogonal
+    from keras_bsnn.layers import DepthStack, OrthogonalDense
 
-    memory, started = _workers.Memory(), time.perf_counter()
     keras.utils.set_random_seed(0)
-    layers = layers(DepthShaped("gelu", args.depth))
-    model = keras.Sequential([keras.Input((args.units,)), *layers])
+    phi = DepthShaped("gelu", case.depth)
+    constraint = Orthogonal(steps=1, tolerance=5e-5)
+
+    def dense():
+        return OrthogonalDense(
+            case.units,
+            phi,
+            use_bias=False,
+            kernel_constraint=constraint if orthogonal else None,
+            tangent_gradient=orthogonal,
+        )
+
+    layers = [DepthStack(dense(), case.depth)] if stacked else []
+    layers = layers or [dense() for _ in range(case.depth)]
+    model = keras.Sequential([keras.Input((case.units,)), *layers])
     model.compile(keras.optimizers.SGD(RATE, MOMENTUM), "mse", jit_compile=jit)
-    batches = np.tile(data(args), (1, args.steps + 1, 1))
-    _workers.wait_for_weights(model)
-    built = time.perf_counter()
-    timed = _workers.Timed(args.steps, args.seconds)
-    timed.fit(model, *batches, args.batch_size)
-    return reported(args, timed, memory, started, built)
+    return Training(model=model, data=np.tile(data(case), (1, case.steps + 1, 1)))
 
 
-def jax_scan(args):
+def jax_scan(case):
     import jax
     import jax.numpy as jnp
 
-    epsilon, scale, shift = args.constants
-    memory, started = _workers.Memory(), time.perf_counter()
+    epsilon, scale, shift = case.constants
 
     def layer(h, w):
         z = h @ w
@@ -226,30 +132,25 @@ def jax_scan(args):
         velocity = MOMENTUM * velocity - RATE * gradient
         return w + velocity, velocity, value
 
-    w = jnp.array(kernels(args))
-    x, y = map(jnp.array, data(args))
+    w = jnp.array(kernels(case))
+    x, y = map(jnp.array, data(case))
     state = jax.block_until_ready([w, jnp.zeros_like(w)])
     del w
 
     def train():
         state[:] = jax.block_until_ready(step(*state, x, y))[:2]
 
-    built = time.perf_counter()
-    timed = _workers.Timed(args.steps, args.seconds)
-    timed.run(train)
-    return reported(args, timed, memory, started, built)
+    return Training(train)
 
 
-def torch_loop(args, compiled=False):
+def torch_loop(case, compiled=False):
     import torch
-    import torch._dynamo  # the optimizer would, when it is made
     from torch.nn.functional import gelu, mse_loss
 
-    epsilon, scale, shift = args.constants
-    memory, started = _workers.Memory(), time.perf_counter()
-    weights = [torch.nn.Parameter(torch.from_numpy(w)) for w in kernels(args)]
+    epsilon, scale, shift = case.constants
+    weights = [torch.nn.Parameter(torch.from_numpy(w)) for w in kernels(case)]
     optimizer = torch.optim.SGD(weights, RATE, MOMENTUM)
-    x, y = map(torch.from_numpy, data(args))
+    x, y = map(torch.from_numpy, data(case))
 
     def loss(weights, h, y):
         for w in weights:
@@ -264,150 +165,108 @@ def torch_loop(args, compiled=False):
         loss(weights, x, y).backward()
         optimizer.step()
 
-    built = time.perf_counter()
-    timed = _workers.Timed(args.steps, args.seconds)
-    timed.run(train)
-    return reported(args, timed, memory, started, built)
+    return Training(train)
 
 
-def shallow(size):
+def ours(backend, jit=True, **kwargs):
+    return Contender(backend, functools.partial(keras_model, jit=jit, **kwargs))
+
+
+def shallow(case):
     """Not where compiling layer by layer takes hours."""
-    return size.depth <= 200
+    return case.depth <= 200
 
 
-def wide(size):
+def wide(case):
     """Where the matrix products, and not the loop, take the time."""
-    return size.units >= 100
+    return case.units >= 100
 
 
-unconstrained = {
-    "ours, TensorFlow XLA": ("tensorflow", True),
-    "ours, TensorFlow": ("tensorflow", False),
-    "ours, JAX": ("jax", True),
-}
 CONTENDERS = {
-    name: Contender(backend, functools.partial(ours, jit=jit))
-    for name, (backend, jit) in unconstrained.items()
-}
-for name, (backend, jit) in unconstrained.items():
-    CONTENDERS[f"{name}, orthogonal"] = Contender(
-        backend,
-        functools.partial(ours, jit=jit, orthogonal=True),
-        **({} if jit and backend == "tensorflow" else {"takes_part": wide}),
-    )
-CONTENDERS |= {
-    REFERENCE: Contender("jax", jax_scan),
-    "PyTorch loop": Contender("torch", torch_loop),
+    "ours, TensorFlow XLA": ours("tensorflow"),
+    "ours, TensorFlow": ours("tensorflow", jit=False),
+    "ours, JAX": ours("jax"),
+    "ours, TensorFlow XLA, orthogonal": ours("tensorflow", orthogonal=True),
+    "ours, TensorFlow, orthogonal": ours(
+        "tensorflow", jit=False, orthogonal=True
+    )._replace(takes_part=wide),
+    "ours, JAX, orthogonal": ours("jax", orthogonal=True)._replace(takes_part=wide),
+    REFERENCE: Contender("jax", jax_scan, JAX),
+    "PyTorch loop": Contender("torch", torch_loop, TORCH),
     "torch.compile": Contender(
-        "torch", functools.partial(torch_loop, compiled=True), shallow
+        "torch", functools.partial(torch_loop, compiled=True), TORCH, shallow
     ),
-    "keras.Sequential": Contender("tensorflow", sequential, shallow),
+    "keras.Sequential": ours("tensorflow", stacked=False)._replace(takes_part=shallow),
 }
 
 
-# What is made of the rows.
+# What is made of the records.
 
 
-def cases_of(rows):
-    """The cases, in the order in which they were measured."""
-    sizes = (Case(row["depth"], row["units"], row["batch_size"]) for row in rows)
-    return list(dict.fromkeys(sizes))
-
-
-def by_name(rows):
-    """Dict from the contender to its rows, a dict by case."""
-    found = {}
-    for row in rows:
-        size = Case(row["depth"], row["units"], row["batch_size"])
-        found.setdefault(row["contender"], {})[size] = row
-    return found
-
-
-def show(rows):
-    from rich.console import Console
-    from rich.table import Table
-
-    columns = ("first step, s", "us per layer", "spread", "ratio", "memory ratio")
-    for size in cases_of(rows):
-        shown = Table(title=f"Training step, {size}: medians")
-        shown.add_column("contender", no_wrap=True)
-        for column in columns:
-            shown.add_column(column, justify="right", no_wrap=column == "spread")
-        for name, found in by_name(rows).items():
-            if size in found:
-                shown.add_row(name, *cells(found[size]))
-        Console().print(shown)
-
-
-def cells(row):
-    if "step_seconds" not in row:
-        return [row["failed"]]
-    return [
-        significant(row["first_step_seconds"]),
-        significant(row["step_microseconds_per_layer"]),
-        " to ".join(map(significant, row["spread"])),
-        significant(row["ratio"]) if row["ratio"] else "",
-        significant(row["memory_ratio"]),
-    ]
-
-
-def significant(x, digits=3):
-    """In digits without an exponent."""
-    return f"{float(f'{x:.{digits}g}'):,.10g}"
-
-
-def narrow(rows):
+def narrow(cases):
     """The cases of the width that has most depths, by depth."""
-    sizes = cases_of(rows)
-    widths = [size.units for size in sizes]
-    units = max(widths, key=widths.count)
-    return sorted(size for size in sizes if size.units == units)
+    widths = [units for _, units, _ in cases]
+    return sorted(c for c in cases if c[1] == max(widths, key=widths.count))
 
 
-def table(rows):
+def table(records):
     """The medians, in Markdown."""
-    sizes, narrowed = cases_of(rows), narrow(rows)
-    ends = list(dict.fromkeys((narrowed[0], narrowed[-1])))
-    header = [f"{s.depth:,} x {s.units}" for s in sizes]
-    header += [f"first step, {s.depth:,} x {s.units}" for s in ends]
+    cases = _workers.cases(records)
+    ends = dict.fromkeys((narrow(cases)[0], narrow(cases)[-1]))
+    heads = ["", *(f"{depth:,} x {units}" for depth, units, _ in cases)]
+    heads += [f"first step, {depth:,} x {units}" for depth, units, _ in ends]
     lines = []
-    for name, found in by_name(rows).items():
-        line = [cell(found.get(s), "step_microseconds_per_layer") for s in sizes]
-        line += [cell(found.get(s), "first_step_seconds") for s in ends]
+    for name in dict.fromkeys(row["contender"] for row in records):
+        line = [cell(cases[c].get(name), "step_microseconds_per_layer") for c in cases]
+        line += [cell(cases[c].get(name), "first_step_seconds") for c in ends]
         lines.append([name, *line])
-    return _table.markdown(["", *header], lines)
+    return markdown(heads, lines)
 
 
 def cell(row, field):
     if row is None:
         return ""
     if field not in row:
-        reason = row["failed"]
-        return reason if reason.startswith("more than") else "failed"
-    unit = " s" if field.endswith("seconds") else " µs"
-    return significant(row[field]) + unit
+        return row["failed"] if row["failed"].startswith("more than") else "failed"
+    return f"{significant(row[field]):,.10g}" + (
+        " s" if field.endswith("seconds") else " µs"
+    )
 
 
-def plot(rows, path):
+def figure(records, path):
     """Draws the first step and the others against depth."""
     from keras_bsnn import plots  # not at the top: it imports a framework
 
-    sizes = narrow(rows)
+    if all("failed" in row for row in records):
+        return
+    cases = _workers.cases(records)
+    names = dict.fromkeys(row["contender"] for row in records)
     fields = ("first_step_seconds", "step_microseconds_per_layer")
     titles = ("first step, with compilation: seconds", "each step: µs per layer")
     with plots.figure(path, columns=2, size=(10, 4.5)) as panels:
         for panel, field, title in zip(panels, fields, titles, strict=True):
-            for (name, found), marker in zip(
-                by_name(rows).items(), itertools.cycle(MARKERS), strict=False
-            ):
-                kept = [size for size in sizes if field in found.get(size, {})]
-                values = [found[size][field] for size in kept]
-                depths = [size.depth for size in kept]
-                panel.plot(depths, values, marker=marker, label=name if kept else None)
+            for name, marker in zip(names, itertools.cycle(MARKERS), strict=False):
+                rows = (cases[c].get(name, {}) for c in narrow(cases))
+                points = [(row["depth"], row[field]) for row in rows if field in row]
+                label = name if points else None
+                points = np.reshape(points, (-1, 2)).T
+                panel.plot(*points, marker=marker, label=label)
             panel.set(xscale="log", yscale="log", title=title)
-            panel.set_xlabel(f"layers of {sizes[0].units} units")
+            panel.set_xlabel(f"layers of {narrow(cases)[0][1]} units")
         plots.legend_above(panels, ncols=3)
 
 
+EXPERIMENT = Experiment(
+    __file__,
+    run,
+    table,
+    rows=lambda args: [_workers.case(text) for text in args.cases],
+    figure=figure,
+    options={
+        **_workers.options(CONTENDERS, seconds=20.0),
+        **{"cases": [*CASES], "steps": 30},
+    },
+)
+
 if __name__ == "__main__":
-    main()
+    _workers.main(EXPERIMENT, CONTENDERS)

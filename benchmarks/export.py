@@ -1,22 +1,20 @@
 """What exported models predict, how large they are, and how long they take.
 
-    python benchmarks/export.py --out benchmarks/results/export.json
-    python benchmarks/export.py --from benchmarks/results/export.json --readme README.md
+    python benchmarks/export.py --rounds 5 --epochs 3 --readme README.md
 
 A network of each kind is trained on scikit-learn's digits, turned into layers of Keras
 alone by `to_keras`, and both are run by Keras with XLA, as SavedModels, by LiteRT and
 by ONNX Runtime, in turn, in one process.
 """
 
-import argparse
 import functools
 import tempfile
 from pathlib import Path
 
-import _table
 import keras
 import numpy as np
-from _latency import significant, times_per_sample
+from _latency import times_per_sample
+from runner import Choice, Experiment, markdown, significant
 from scipy.special import softmax
 
 from keras_bsnn import datasets, export, models
@@ -37,45 +35,20 @@ FAMILIES = {
 }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    add("--families", nargs="+", choices=FAMILIES, default=[*FAMILIES])
-    add("--depth", type=int, default=200)
-    add("--units", type=int, default=128)
-    add("--epochs", type=int, default=5)
-    add("--examples", type=int, default=1000)
-    add("--batch-sizes", nargs="+", type=int, default=[1, 256])
-    add("--rounds", type=int, default=7)
-    add("--go-on", action="store_true", help="keep other families in --out")
-    _table.add_arguments(parser)
-    _table.present("export.py", measure, table, parser.parse_args())
-
-
-def measure(args):
-    rows = [row for row in _table.kept(args) if row["family"] not in args.families]
-    found = {"threads": THREADS, "result": rows}
-    for family in args.families:
-        rows += measured(family, args)
-        _table.write(args.out, found)
-    return found
-
-
-def measured(family, args):
-    """A row for each runtime."""
+def run(args, family):
+    """A record for each runtime."""
     x, y = digits(SEQUENCE if "recurrent" in family else IMAGE)
     model = trained(family, x, y, args)
     x = np.resize(x, (args.examples, *x.shape[1:]))
     forms = {"as it is": model}
-    if family != "recurrent roaf, tanh":  # of which Keras has no equal
+    if family != "recurrent roaf, tanh":  # for which Keras has no equivalent
         forms["to_keras"] = export.to_keras(model)
     expected = model.predict(x, batch_size=args.examples, verbose=0)
+    common = {"largest_logit": largest(expected)}
     with tempfile.TemporaryDirectory() as folder:
         return [
             {
-                "family": family,
-                "runtime": name,
-                "largest_logit": largest(expected),
+                **{"runtime": name, **common},
                 **of_runtime(runtime, forms, x, expected, Path(folder), args),
             }
             for name, runtime in RUNTIMES.items()
@@ -119,9 +92,8 @@ def of_runtime(runtime, forms, x, expected, folder, args):
             ),
             "kilobytes": significant(size / 1000),
         }
-        for size, function in functions.items():
-            if size in runs:
-                runs[size][form] = function
+        for size in runs:
+            runs[size][form] = functions[size]
     for size, functions in runs.items():
         times = times_per_sample(functions, x[:size], args.rounds)
         for form, values in times.items():
@@ -134,6 +106,9 @@ def of_runtime(runtime, forms, x, expected, folder, args):
 
 def largest(x):
     return significant(np.abs(x).max())
+
+
+# Functions that predict, by batch size, and the bytes that a model takes in a runtime.
 
 
 def in_keras(model, folder, batch_sizes):
@@ -163,20 +138,15 @@ def in_saved_model(model, folder, batch_sizes):
 
 def in_litert(model, folder, batch_sizes):
     """A file of any batch size, or one for each, where LiteRT must know it."""
-    if not is_recurrent_of_keras(model):
-        path = folder / f"{model.name}.tflite"
-        export.litert(model, path)
-        paths = dict.fromkeys(batch_sizes, path)
-    else:
+    if any(type(layer) is keras.layers.SimpleRNN for layer in model.layers):
         paths = {n: folder / f"{model.name}_{n}.tflite" for n in batch_sizes}
         for size, path in paths.items():
             export.litert(model, path, batch_size=size)
+    else:
+        paths = dict.fromkeys(batch_sizes, folder / f"{model.name}.tflite")
+        export.litert(model, paths[batch_sizes[0]])
     functions = {size: litert_function(path) for size, path in paths.items()}
     return functions, paths[batch_sizes[0]].stat().st_size
-
-
-def is_recurrent_of_keras(model):
-    return any(type(layer) is keras.layers.SimpleRNN for layer in model.layers)
 
 
 def litert_function(path):
@@ -224,24 +194,21 @@ RUNTIMES = {
 
 
 def table(records):
-    """Of pairs: as it is, and of layers of Keras alone."""
-    rows = _table.rows_of(records)
-    times = [key for key in rows[0]["as it is"] if key.startswith("microseconds")]
+    """Pairs of numbers: as it is, and of layers of Keras alone."""
+    times = [key for key in records[0]["as it is"] if key.startswith("microseconds")]
     sizes = [key.rpartition(" ")[2] for key in times]
     heads = ["", "runtime", "difference of logits", "of probabilities", "size in kB"]
     for size in sizes:
         heads += [f"µs per example, batch {size}", "faster"]
     lines = []
-    for row in rows:
-        cells = [row["family"], row["runtime"]]
-        for key in ("largest_difference", "of_probabilities", "kilobytes"):
-            cells.append(pair(row, key))
+    for row in records:
+        keys = ("largest_difference", "of_probabilities", "kilobytes")
+        lines.append([row["family"], row["runtime"], *(pair(row, key) for key in keys)])
         for size in sizes:
             ratio = row.get(f"ratio, batch {size}")
-            cells += [pair(row, f"microseconds, batch {size}")]
-            cells += [f"{ratio:,g}" if ratio else ""]
-        lines.append(cells)
-    return _table.markdown(heads, lines, left=2)
+            lines[-1] += [pair(row, f"microseconds, batch {size}")]
+            lines[-1] += [f"{ratio:,g}" if ratio else ""]
+    return markdown(heads, lines, left=2)
 
 
 def pair(row, key):
@@ -250,4 +217,14 @@ def pair(row, key):
 
 
 if __name__ == "__main__":
-    main()
+    Experiment(
+        __file__,
+        run,
+        table,
+        rows={"family": "families"},
+        options={
+            "families": Choice(FAMILIES),
+            **{"depth": 200, "units": 128, "epochs": 5, "examples": 1000},
+            **{"batch_sizes": [1, 256], "rounds": 7},
+        },
+    ).main()

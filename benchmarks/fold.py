@@ -1,53 +1,36 @@
 """What folding saves: a linear network of many layers, and the one layer it folds into.
 
-    python benchmarks/fold.py --out benchmarks/results/fold_tensorflow.json
-    python benchmarks/fold.py --from benchmarks/results/fold_*.json --readme README.md
+    python benchmarks/fold.py
+    KERAS_BACKEND=jax python benchmarks/fold.py --readme README.md
 
 Both predict the same batch in turn, in one process, each compiled by XLA. The one layer
 takes so little that for few samples what counts is the call itself, which costs less
 with `KERAS_BACKEND=jax`.
 """
 
-import argparse
 import time
 
-import _table
 import keras
 import numpy as np
-from _latency import significant, times_per_sample
+from _latency import times_per_sample
+from runner import BACKENDS, Experiment, markdown, significant, tensorflow_first
 
 from keras_bsnn import export, models
 from keras_bsnn.recalibration import recalibrate
 
-BATCH_SIZES = (1, 10, 100, 1000, 3000, 10_000)
 
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    add("--depth", type=int, default=1000)
-    add("--units", type=int, default=100)
-    add("--inputs", type=int, default=784)
-    add("--batch-sizes", nargs="+", type=int, default=[*BATCH_SIZES])
-    add("--rounds", type=int, default=7)
-    _table.add_arguments(parser)
-    _table.present("fold.py", measure, table, parser.parse_args())
-
-
-def measure(args):
+def run(args, depth, units, inputs):
     keras.utils.set_random_seed(0)
-    x = np.random.default_rng(0).normal(size=(max(args.batch_sizes), args.inputs))
+    x = np.random.default_rng(0).normal(size=(max(args.batch_sizes), inputs))
     x = x.astype("float32")
-    deep = models.batchnorm_mlp(
-        args.depth, args.units, None, input_shape=(args.inputs,), seed=0
-    )
+    deep = models.batchnorm_mlp(depth, units, None, input_shape=(inputs,), seed=0)
     recalibrate(deep, x[:1000])
     start = time.perf_counter()
     folded = export.fold(deep)
     fold_seconds = time.perf_counter() - start
     found, expected = (n.predict(x, verbose=0) for n in (folded, deep))
     functions = {"deep": compiled(deep), "folded": compiled(folded)}
-    result = {
+    return {
         "fold_seconds": round(fold_seconds, 2),
         "largest_difference": significant(np.max(np.abs(found - expected))),
         "largest_logit": significant(np.max(np.abs(expected))),
@@ -57,8 +40,6 @@ def measure(args):
             for size in args.batch_sizes
         ],
     }
-    settings = {"depth": args.depth, "units": args.units, "inputs": args.inputs}
-    return {"settings": settings, "result": result}
 
 
 def compiled(network):
@@ -77,7 +58,7 @@ def compiled(network):
 def compare(functions, x, rounds):
     """Medians, in microseconds, over rounds in which each function has its turn."""
     times = times_per_sample(functions, x, rounds)
-    ratios = np.divide(times["deep"], times["folded"])
+    ratios = times["deep"] / times["folded"]
     return {
         "batch_size": len(x),
         **{name: significant(np.median(t)) for name, t in times.items()},
@@ -90,16 +71,26 @@ def table(records):
     """A row for each batch size, with columns for the backend of each record."""
     heads = ["samples"]
     for record in records:
-        heads += [f"{_table.BACKENDS[record['backend']]}, deep", "folded", "ratio"]
+        heads += [f"{BACKENDS[record['backend']]}, deep", "folded", "ratio"]
     lines = []
-    for rows in zip(*(r["result"]["per_example"] for r in records), strict=True):
-        cells = [f"{rows[0]['batch_size']:,}"]
+    for rows in zip(*(record["per_example"] for record in records), strict=True):
+        lines.append([f"{rows[0]['batch_size']:,}"])
         for row in rows:
-            cells += [f"{row[k]:,g} µs" for k in ("deep", "folded")]
-            cells += [f"{row['ratio']:,.0f}"]
-        lines.append(cells)
-    return _table.markdown(heads, lines, left=0)
+            lines[-1] += [f"{row[k]:,g} µs" for k in ("deep", "folded")]
+            lines[-1] += [f"{row['ratio']:,.0f}"]
+    return markdown(heads, lines, left=0)
 
 
 if __name__ == "__main__":
-    main()
+    Experiment(
+        __file__,
+        run,
+        table,
+        rows={"depth": "depth", "units": "units", "inputs": "inputs"},
+        arrange=tensorflow_first,
+        options={
+            **{"depth": 1000, "units": 100, "inputs": 784},
+            **{"batch_sizes": [1, 10, 100, 1000, 3000, 10_000], "rounds": 7},
+        },
+        record="fold_{backend}.json",
+    ).main()

@@ -8,12 +8,12 @@ out=${1:-"$here/results/gpu"}
 python=${PYTHON:-python3}
 export KERAS_BACKEND=jax
 export TF_CPP_MIN_LOG_LEVEL=3
-# The script and its workers, and TensorFlow beside JAX, share the memory of the GPU.
+# The script and its workers, and TensorFlow alongside JAX, share the memory of the GPU.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 export TF_FORCE_GPU_ALLOW_GROWTH=true
 
 mkdir -p "$out"
-"$python" "$here/depth.py" --out "$out/depth.json" \
+"$python" "$here/depth.py" --out "$out/depth.json" --figure "$out/depth.png" \
     --contenders "ours, JAX" "ours, JAX, orthogonal" "jax.lax.scan"
 "$python" "$here/retraction.py" --out "$out/retraction.json" \
     --contenders "ours, plain, JAX" "ours, every update, JAX" \

@@ -1,7 +1,7 @@
 """Kills training runs at random moments: do they end with the weights of unbroken ones?
 
-    python benchmarks/kills.py --out benchmarks/results/kills_tensorflow.json
-    python benchmarks/kills.py --from benchmarks/results/kills_*.json --readme README.md
+    python benchmarks/kills.py --kills 100
+    KERAS_BACKEND=jax python benchmarks/kills.py --kills 50 --readme README.md
 
 A run is begun again until it ends; each time it is sent SIGKILL after a while, drawn at
 random within its start, an epoch or the saving of a backup. Then the files that it left
@@ -12,7 +12,6 @@ Each attempt is a fork of this process, which imports all that it needs, and com
 nothing.
 """
 
-import argparse
 import collections
 import json
 import os
@@ -25,11 +24,11 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-import _table
 import h5py
 import keras
 import numpy as np
 import tensorflow as tf
+from runner import BACKENDS, Choice, Experiment, columns, tensorflow_first
 
 from keras_bsnn.callbacks import BackupAndRestore
 from keras_bsnn.layers import DepthStack, OrthogonalDense
@@ -58,34 +57,15 @@ CONTENDERS = {
 }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    add("--contenders", nargs="+", choices=CONTENDERS, default=[*CONTENDERS])
-    add("--kills", type=int, default=200, help="of each contender")
-    add("--epochs", type=int, default=12, help="of a run")
-    add("--depth", type=int, default=100, help="layers of the stack")
-    add("--seed", type=int, default=0)
-    _table.add_arguments(parser)
-    _table.present("kills.py", measure, table, parser.parse_args())
-
-
-def measure(args):
-    settings = {"epochs": args.epochs, "depth": args.depth, "seed": args.seed}
-    rows = [measured(name, args) for name in args.contenders]
-    return {"settings": settings, "result": rows}
-
-
-def measured(name, args):
+def run(args, contender):
     """Counts for one contender, over as many runs as its kills take."""
     start, counts = time.perf_counter(), collections.Counter()
     draw = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
-        runs = Runs(CONTENDERS[name], args, Path(folder), draw)
+        runs = Runs(CONTENDERS[contender], args, Path(folder), draw)
         while sum(runs.killed.values()) < args.kills:
             counts[runs.run()] += 1
     return {
-        "contender": name,
         "kills": {phase: runs.killed[phase] for phase in PHASES},
         "damaged_files": runs.damaged,
         "runs": sum(counts.values()),
@@ -192,7 +172,7 @@ class Attempt:
 
 
 class Tell(keras.callbacks.Callback):
-    """Tells of a phase when the callback beside it begins to save, or has done so."""
+    """Tells of a phase when the callback next to it begins to save, or has done so."""
 
     def __init__(self, tell, phase, every):
         super().__init__()
@@ -210,19 +190,6 @@ class Tell(keras.callbacks.Callback):
         self.enter()
 
 
-class Begin(keras.callbacks.Callback):
-    """Tells that the first epoch begins."""
-
-    def __init__(self, tell):
-        super().__init__()
-        self.tell = tell
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self.tell:
-            self.tell("epoch")
-        self.tell = None
-
-
 def train(contender, args, folder, tell):
     """What each attempt does, from wherever the one before was killed."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -238,9 +205,9 @@ def train(contender, args, folder, tell):
         shuffle=False,
         verbose=0,
         callbacks=[
-            Begin(tell),
             Tell(tell, "saving", contender.every),
             backup,
+            keras.callbacks.LambdaCallback(on_train_begin=lambda logs: tell("epoch")),
             Tell(tell, "epoch", contender.every),
         ],
     )
@@ -274,13 +241,10 @@ def data(start):
 
 
 def is_damaged(path):
-    """Whether a file cannot be read. Of one with another ending nothing is expected."""
-    readers = {".npz": read_arrays, ".h5": read_weights, ".json": read_json}
+    """Whether a file cannot be read. One with another ending may hold anything."""
     ending = path.with_suffix("").suffix if path.suffix == ".bkp" else path.suffix
-    reader = readers.get(ending)
     try:
-        if reader:
-            reader(path)
+        READERS.get(ending, str)(path)
     except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
         return True
     return False
@@ -301,20 +265,30 @@ def read_json(path):
     json.loads(path.read_text())
 
 
-def table(records):
-    """A row for each contender and backend."""
-    heads = ["", "kills", "of these while saving", "damaged files", "runs"]
-    heads += ["as unbroken", "other weights", "could not go on"]
-    lines = []
-    for record in sorted(records, key=lambda r: r["backend"], reverse=True):
-        for row in record["result"]:
-            numbers = [sum(row["kills"].values()), row["kills"]["saving"]]
-            numbers += [row[k] for k in ("damaged_files", "runs")]
-            numbers += [row[k] for k in ("equal", "different", "cannot go on")]
-            name = f"{row['contender']}, {_table.BACKENDS[record['backend']]}"
-            lines.append([name, *map(str, numbers)])
-    return _table.markdown(heads, lines)
+READERS = {".npz": read_arrays, ".h5": read_weights, ".json": read_json}
 
+
+TABLE = {
+    "": lambda row: f"{row['contender']}, {BACKENDS[row['backend']]}",
+    "kills": lambda row: str(sum(row["kills"].values())),
+    "of these while saving": "{kills[saving]}",
+    "damaged files": "{damaged_files}",
+    "runs": "{runs}",
+    "as unbroken": "{equal}",
+    "other weights": "{different}",
+    "could not go on": lambda row: str(row["cannot go on"]),
+}
 
 if __name__ == "__main__":
-    main()
+    Experiment(
+        __file__,
+        run,
+        columns(TABLE),
+        rows={"contender": "contenders"},
+        arrange=tensorflow_first,
+        options={
+            "contenders": Choice(CONTENDERS),
+            **{"kills": 200, "epochs": 12, "depth": 100, "seed": 0},
+        },
+        record="kills_{backend}.json",
+    ).main()

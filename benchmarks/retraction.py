@@ -1,6 +1,6 @@
 """What orthogonality costs in a deep network: ours, Keras' and PyTorch's, side by side.
 
-    python benchmarks/retraction.py --out benchmarks/results/retraction.json
+    python benchmarks/retraction.py --readme README.md
 
 `depth` times `h = phi(h @ W)` without bias, `phi` the `DepthShaped("gelu", depth)` of
 this package, and fixed orthonormal columns that give 10 logits. The task is that of a
@@ -14,62 +14,27 @@ measured between the steps, untimed. A learning rate does not mean the same to a
 PyTorch's and geotorch's parametrizations take the step in other coordinates.
 """
 
-import argparse
 import functools
-import json
-import time
-from pathlib import Path
 
-import _table
 import _workers
 import numpy as np
-from _workers import Case, Contender
+from _workers import TORCH, Contender, Training
+from runner import Experiment, columns
 
 CLASSES = 10
 MOMENTUM = 0.9
-FIELDS = (
-    *("build_seconds", "first_step_seconds", "step_seconds", "steps"),
-    *("last_error", "largest_error"),
-)
 
 
-def main():
-    args = arguments()
-    if args.worker:
-        print(json.dumps(CONTENDERS[args.worker].work(args)))
-        return
-    rows = measure(args)
-    show(rows)
-    _table.write(args.out, _workers.found(args, rows))
-
-
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    _workers.add_arguments(parser, CONTENDERS, seconds=120.0)
-    add = parser.add_argument
-    add("--out", type=Path)
-    add("--depth", type=int, default=200)
-    add("--units", type=int, default=500)
-    add("--batch-size", type=int, default=128)
-    add("--rounds", type=int, default=30, help="steps at most, after the first")
-    add("--learning-rate", type=float, default=1e-3)
-    add("--constants", type=json.loads, help="(internal) epsilon, scale, shift")
-    return parser.parse_args()
-
-
-def measure(args):
-    size = Case(args.depth, args.units, args.batch_size)
-    common = size.arguments()
-    for name in ("rounds", "seconds", "learning_rate"):
-        common += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-    common.append(f"--constants={json.dumps(shape(args.depth))}")
-    jobs = {name: (common, CONTENDERS[name].backend) for name in args.contenders}
-    found = _workers.interleaved(__file__, jobs, args.repeats, args.timeout)
-    rows = {name: _workers.medians(runs, FIELDS) for name, runs in found.items()}
-    return [
-        {**size._asdict(), "contender": name, **derived(name, row, rows)}
-        for name, row in rows.items()
-    ]
+def run(args, **case):
+    rows = _workers.compare(
+        *(__file__, CONTENDERS, args, ("steps", "last_error", "largest_error")),
+        **{**case, "rate": args.learning_rate, "constants": shape(case["depth"])},
+    )
+    steps = {row["contender"]: row.get("step_seconds") for row in rows}
+    for row in rows:
+        step, plain = row.get("step_seconds"), steps.get(plain_of(row["contender"]))
+        row["ratio"] = step / plain if step and plain else None
+    return rows
 
 
 def shape(depth):
@@ -80,128 +45,84 @@ def shape(depth):
     return float(gelu.epsilon), float(gelu.scale), float(gelu.shift)
 
 
-def derived(name, row, rows):
-    """A row with its ratio to the step without a constraint."""
-    plain = rows.get(PLAIN[framework(name)], {}).get("step_seconds")
-    step = row.get("step_seconds")
-    runs = row.pop("runs")
-    ratio = step / plain if step and plain else None
-    return {**row, "ratio": ratio, "runs": runs}
+def plain_of(name):
+    """The contender on the same framework that has no constraint."""
+    ours = f"ours, plain, {name.rpartition(', ')[2]}"
+    return ours if ours in CONTENDERS else "PyTorch, plain"
 
 
-def framework(name):
-    """The last part of a name of ours; all others run on PyTorch."""
-    last = name.rpartition(", ")[2]
-    return last if last in PLAIN else "PyTorch"
+def ratio(row):
+    return f"{row['ratio']:.2f}" if row.get("ratio") else ""
 
 
-def show(rows):
-    from rich.console import Console
-    from rich.table import Table
-
-    size = Case(rows[0]["depth"], rows[0]["units"], rows[0]["batch_size"])
-    table = Table(title=f"Training step, {size}: medians")
-    table.add_column("contender", no_wrap=True)
-    for column in ("step, s", "spread", "ratio", "last error", "largest error"):
-        table.add_column(column, justify="right", no_wrap=column == "spread")
-    for row in rows:
-        table.add_row(row["contender"], *cells(row))
-    Console().print(table)
+def error(row):
+    return f"{row['largest_error']:.0e}" if "largest_error" in row else ""
 
 
-def cells(row):
-    if "step_seconds" not in row:
-        return [row["failed"]]
-    return [
-        f"{row['step_seconds']:.3g}",
-        " to ".join(f"{x:.3g}" for x in row["spread_seconds"]),
-        f"{row['ratio']:.2f}" if row["ratio"] else "",
-        f"{row['last_error']:.1e}",
-        f"{row['largest_error']:.1e}",
-    ]
+TABLE = {
+    "": "{contender}",
+    "step": lambda row: row.get("failed") or f"{row['step_seconds']:.2f} s",
+    "against plain": ratio,
+    "largest error": error,
+}
 
 
-# The workers. Each imports what it needs, and only that.
+# What the workers build.
 
 
-def data(args):
+def data(case):
     """Inputs, labels and the fixed kernel of the logits: of all batches."""
     random = np.random.default_rng(0)
-    samples = (args.rounds + 1) * args.batch_size
-    x = random.standard_normal((samples, args.units), dtype=np.float32)
-    teacher = random.standard_normal((args.units, CLASSES), dtype=np.float32)
+    samples = (case.steps + 1) * case.batch_size
+    x = random.standard_normal((samples, case.units), dtype=np.float32)
+    teacher = random.standard_normal((case.units, CLASSES), dtype=np.float32)
     labels = np.argmax(x @ teacher, axis=1)
-    tall = args.units >= CLASSES
+    tall = case.units >= CLASSES
     q = np.linalg.qr(teacher if tall else teacher.T)[0]
     return x, labels, np.ascontiguousarray(q if tall else q.T)
 
 
-class Errors:
-    """The orthogonality errors after each step, of kernels that a function returns."""
+def with_errors(kernels, **training):
+    """A training that reports the errors after each step of kernels of a function."""
+    errors = []
 
-    def __init__(self, kernels):
-        self.kernels = kernels
-        self.found = []
+    def measure():
+        largest = [np.abs(w.T @ w - np.eye(len(w.T))).max() for w in kernels()]
+        errors.append(float(np.max(largest)))  # NaN if one is
 
-    def measure(self):
-        kernels = (np.asarray(w) for w in self.kernels())
-        errors = [np.abs(w.T @ w - np.eye(len(w.T))).max() for w in kernels]
-        self.found.append(float(np.max(errors)))  # NaN if one is
+    def report():
+        return {"last_error": errors[-1], "largest_error": max(errors)}
 
-    def result(self):
-        return {"last_error": self.found[-1], "largest_error": max(self.found)}
+    return Training(**training, after=measure, report=report)
 
 
-def ours(args, jit, constraint=None, tangent=False):
+def keras_model(case, jit, constraint=lambda: None, tangent=False):
     import keras
-    import tensorflow  # noqa: F401  (`fit` would, in the first step)
 
-    import keras_bsnn
+    from keras_bsnn.activations import DepthShaped
+    from keras_bsnn.layers import DepthStack, OrthogonalDense
 
-    started = time.perf_counter()
     keras.utils.set_random_seed(0)
-    x, labels, logits = data(args)
-    epsilon, scale, shift = args.constants
-    block = keras_bsnn.layers.OrthogonalDense(
-        args.units,
-        keras_bsnn.activations.DepthShaped(
-            "gelu", args.depth, epsilon=epsilon, scale=scale, shift=shift
-        ),
+    x, labels, logits = data(case)
+    constants = dict(zip(("epsilon", "scale", "shift"), case.constants, strict=True))
+    block = OrthogonalDense(
+        case.units,
+        DepthShaped("gelu", case.depth, **constants),
         use_bias=False,
-        kernel_constraint=constraint and constraint(),
+        kernel_constraint=constraint(),
         tangent_gradient=tangent,
     )
-    stack = keras_bsnn.layers.DepthStack(block, args.depth)
+    stack = DepthStack(block, case.depth)
     last = keras.layers.Dense(CLASSES, use_bias=False, trainable=False)
-    model = keras.Sequential([keras.Input((args.units,)), stack, last])
+    model = keras.Sequential([keras.Input((case.units,)), stack, last])
     last.set_weights([logits])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    optimizer = keras.optimizers.SGD(args.learning_rate, MOMENTUM)
-    model.compile(optimizer, loss, jit_compile=jit)
-    _workers.wait_for_weights(model)
-    built = time.perf_counter()
-    return fitted(model, stack, x, labels, args, started, built)
-
-
-def fitted(model, stack, x, labels, args, started, built):
-    """The report of a Keras model."""
-    import keras
+    model.compile(keras.optimizers.SGD(case.rate, MOMENTUM), loss, jit_compile=jit)
 
     def kernels():
         return keras.ops.convert_to_numpy(stack.weights[0])
 
-    errors = Errors(kernels)
-    timed = _workers.Timed(args.rounds, args.seconds)
-    timed.fit(model, x, labels, args.batch_size, after=lambda _: errors.measure())
-    return reported(timed, errors, started, built)
-
-
-def reported(timed, errors, started, built):
-    return {
-        **timed.result(started, built),
-        **errors.result(),
-        "device": _workers.device(),
-    }
+    return with_errors(kernels, model=model, data=(x, labels))
 
 
 def every_update():
@@ -222,83 +143,71 @@ def unit_norm():
     return keras.constraints.UnitNorm(axis=0)
 
 
-def torch_plain(args):
-    def network(torch, kernels):
-        parameters = [torch.nn.Parameter(w) for w in kernels]
-        return lambda: parameters, parameters
-
-    return torch_trained(args, network)
+def plain_parameters(torch, kernels):
+    parameters = [torch.nn.Parameter(w) for w in kernels]
+    return lambda: parameters, parameters
 
 
-def torch_parametrized(args, orthogonal_map):
-    def constrain(torch, layer):
-        parametrizations = torch.nn.utils.parametrizations
-        parametrizations.orthogonal(layer, "weight", orthogonal_map)
+def linear_layers(torch, kernels, constrain):
+    """Those of `torch.nn.Linear`, each of them constrained."""
+    layers = [torch.nn.Linear(len(w), len(w), bias=False) for w in kernels]
+    for layer, kernel in zip(layers, kernels, strict=True):
+        layer.weight.data = kernel
+        constrain(layer)
+    modules = torch.nn.ModuleList(layers)
+    return lambda: [layer.weight.T for layer in layers], modules.parameters()
 
-    return torch_trained(args, linear_layers(constrain))
+
+def parametrized(torch, kernels, orthogonal_map):
+    orthogonal = torch.nn.utils.parametrizations.orthogonal
+    return linear_layers(
+        torch, kernels, lambda x: orthogonal(x, "weight", orthogonal_map)
+    )
 
 
-def geotorch_parametrized(args):
-    def constrain(torch, layer):
+def geotorch_parametrized(torch, kernels):
+    def constrain(layer):
         import geotorch
 
         kernel = layer.weight.detach().clone()
         geotorch.orthogonal(layer, "weight")
         layer.weight = kernel
 
-    return torch_trained(args, linear_layers(constrain))
+    return linear_layers(torch, kernels, constrain)
 
 
-def linear_layers(constrain):
-    """A network of `torch.nn.Linear` layers, each of them constrained."""
-
-    def network(torch, kernels):
-        layers = [torch.nn.Linear(len(w), len(w), bias=False) for w in kernels]
-        for layer, kernel in zip(layers, kernels, strict=True):
-            layer.weight.data = kernel
-            constrain(torch, layer)
-        modules = torch.nn.ModuleList(layers)
-        return lambda: [layer.weight.T for layer in layers], modules.parameters()
-
-    return network
+def one_parameter(torch, kernels):
+    """As the manual of POGO asks for."""
+    stacked = torch.nn.Parameter(kernels)
+    return stacked.unbind, [stacked]
 
 
-def pogo(args):
-    """POGO on all kernels as one parameter, as its manual asks for."""
+def pogo(parameters, lr, momentum):
+    from pogo import POGO, base
 
-    def network(torch, kernels):
-        stacked = torch.nn.Parameter(kernels)
-        return stacked.unbind, [stacked]
-
-    def optimizer(parameters):
-        from pogo import POGO, base
-
-        return POGO(parameters, base.SGD(MOMENTUM), args.learning_rate)
-
-    return torch_trained(args, network, optimizer)
+    return POGO(parameters, base.SGD(momentum), lr)
 
 
-def torch_trained(args, network, optimizer=None):
-    """The report of a PyTorch network.
+def torch_model(case, network, optimizer=None):
+    """A PyTorch network.
 
     Args:
-        network: callable of torch and the initial kernels; returns a function that
+        network: function of torch and the initial kernels; returns a function that
             computes the kernels, and the parameters.
-        optimizer: callable of the parameters, or `None` for SGD.
+        optimizer: function of the parameters, or `None` for SGD.
     """
     import torch
-    import torch._dynamo  # the optimizer would, when it is made
     from torch.nn.functional import cross_entropy, gelu
 
-    started = time.perf_counter()
     torch.manual_seed(0)
-    epsilon, scale, shift = args.constants
-    x, labels, logits = map(torch.from_numpy, data(args))
-    normal = torch.randn(args.depth, args.units, args.units)
+    epsilon, scale, shift = case.constants
+    x, labels, logits = map(torch.from_numpy, data(case))
+    normal = torch.randn(case.depth, case.units, case.units)
     kernels, parameters = network(torch, torch.linalg.qr(normal)[0])
-    sgd = functools.partial(torch.optim.SGD, lr=args.learning_rate, momentum=MOMENTUM)
-    optimizer = (optimizer or sgd)(parameters)
-    split = (x.split(args.batch_size), labels.split(args.batch_size))
+    optimizer = (optimizer or torch.optim.SGD)(
+        parameters, lr=case.rate, momentum=MOMENTUM
+    )
+    split = (x.split(case.batch_size), labels.split(case.batch_size))
     batches = iter(zip(*split, strict=True))
 
     def train():
@@ -314,53 +223,57 @@ def torch_trained(args, network, optimizer=None):
         with torch.no_grad():
             return [w.detach().numpy() for w in kernels()]
 
-    built = time.perf_counter()
-    errors = Errors(current)
-    timed = _workers.Timed(args.rounds, args.seconds)
-    timed.run(train, after=errors.measure)
-    return reported(timed, errors, started, built)
+    return with_errors(current, step=train)
 
 
-BACKENDS = {
-    "TensorFlow XLA": ("tensorflow", True),
-    "TensorFlow": ("tensorflow", False),
-    "JAX": ("jax", True),
-}
-PLAIN = {name: f"ours, plain, {name}" for name in BACKENDS} | {
-    "PyTorch": "PyTorch, plain"
-}
-
-
-def on_keras(kind, names=tuple(BACKENDS), **kwargs):
-    """Contenders of ours, one for each backend."""
+def on_keras(kind, names=("TensorFlow XLA", "TensorFlow", "JAX"), **kwargs):
+    """Contenders of Keras, one for each way to run it."""
     return {
         f"{kind}, {name}": Contender(
-            BACKENDS[name][0], functools.partial(ours, jit=BACKENDS[name][1], **kwargs)
+            name.split()[0].lower(),
+            functools.partial(keras_model, jit=name != "TensorFlow", **kwargs),
         )
         for name in names
     }
 
 
+def on_torch(*arguments, **kwargs):
+    network = functools.partial(*arguments, **kwargs)
+    return Contender("torch", functools.partial(torch_model, network=network), TORCH)
+
+
+XLA = ("TensorFlow XLA", "JAX")
 CONTENDERS = {
     **on_keras("ours, plain"),
-    **on_keras(
-        "ours, every update", ("TensorFlow XLA", "JAX"), constraint=every_update
-    ),
+    **on_keras("ours, every update", XLA, constraint=every_update),
     **on_keras("ours, tolerance 5e-5", constraint=tolerant, tangent=True),
-    **on_keras(
-        "keras UnitNorm (not orthogonal)", ("TensorFlow XLA",), constraint=unit_norm
-    ),
-    "PyTorch, plain": Contender("torch", torch_plain),
+    **on_keras("keras UnitNorm (not orthogonal)", XLA[:1], constraint=unit_norm),
+    "PyTorch, plain": on_torch(plain_parameters),
     **{
-        f"PyTorch, parametrizations.orthogonal, {name}": Contender(
-            "torch", functools.partial(torch_parametrized, orthogonal_map=name)
+        f"PyTorch, parametrizations.orthogonal, {name}": on_torch(
+            parametrized, orthogonal_map=name
         )
         for name in ("cayley", "householder", "matrix_exp")
     },
-    "geotorch.orthogonal": Contender("torch", geotorch_parametrized),
-    "pogo-torch": Contender("torch", pogo),
+    "geotorch.orthogonal": on_torch(geotorch_parametrized),
+    "pogo-torch": Contender(
+        "torch",
+        functools.partial(torch_model, network=one_parameter, optimizer=pogo),
+        TORCH,
+    ),
 }
 
+EXPERIMENT = Experiment(
+    __file__,
+    run,
+    columns(TABLE),
+    rows={"depth": "depth", "units": "units", "batch_size": "batch_size"},
+    options={
+        **_workers.options(CONTENDERS, seconds=120.0),
+        **{"depth": 200, "units": 500, "batch_size": 128},
+        **{"steps": 30, "learning_rate": 1e-3},
+    },
+)
 
 if __name__ == "__main__":
-    main()
+    _workers.main(EXPERIMENT, CONTENDERS)

@@ -1,26 +1,29 @@
 """How many samples several processes and devices train on in a second, beside one.
 
-    python benchmarks/throughput.py --out benchmarks/results/throughput.json
-    python benchmarks/throughput.py --from benchmarks/results/throughput.json \
-        --readme README.md
+    python benchmarks/throughput.py --readme README.md
 
 Each case is a run of `examples/distributed.py`, all with the same data and batches, so
 that each loss curve must be that of one process. Where a case is "on a core each", one
 process has one core too.
 """
 
-import argparse
 import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import _table
 import numpy as np
+from runner import Experiment, columns
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 import distributed
+
+LABELS = {
+    "data": "JAX, data divided",
+    "depth": "JAX, depth divided",
+    "mirrored": "TensorFlow, mirrored",
+}
 
 
 class Case(NamedTuple):
@@ -32,23 +35,13 @@ class Case(NamedTuple):
     pin: bool = False
 
     @property
-    def one(self):
-        """What it is compared with."""
-        return self._replace(processes=1, devices=1)
-
-    @property
     def label(self):
-        strategy = {
-            "data": "JAX, data divided",
-            "depth": "JAX, depth divided",
-            "mirrored": "TensorFlow, mirrored",
-        }
         more = ", on a core each" * self.pin
         if self.batch_size != Case._field_defaults["batch_size"]:
             more += f", batches of {self.batch_size}"
         if self.checkpoint_every:
             more += f", {self.checkpoint_every} layers at once"
-        return strategy[self.strategy] + more
+        return LABELS[self.strategy] + more
 
 
 CASES = [
@@ -62,29 +55,19 @@ CASES = [
 ]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    add("--depth", type=int, default=200)
-    add("--units", type=int, default=64)
-    add("--epochs", type=int, default=8)
-    add("--strategies", nargs="+", default=["data", "depth", "mirrored"])
-    add("--most", type=int, default=4, help="devices, of all processes together")
-    _table.add_arguments(parser)
-    _table.present("throughput.py", measure, table, parser.parse_args())
-
-
-def measure(args):
-    """A row for each case."""
+def run(args):
+    """A record for each case, next to what one process finds."""
     cases = [c for c in CASES if c.processes * c.devices <= args.most]
     cases = [c for c in cases if c.strategy in args.strategies]
     with tempfile.TemporaryDirectory() as folder:
-        found = {case: run(case, Path(folder), args) for case in cases}
-    rows = [row(case, found[case], found[case.one]) for case in cases]
-    return {"result": rows}
+        found = {case: trained(case, Path(folder), args) for case in cases}
+    return [
+        {**case._asdict(), **compared(f, found[case._replace(processes=1, devices=1)])}
+        for case, f in found.items()
+    ]
 
 
-def run(case, folder, args):
+def trained(case, folder, args):
     """What the example finds."""
     out = folder / "_".join(map(str, case))
     options = {name: getattr(args, name) for name in ("depth", "units", "epochs")}
@@ -100,14 +83,12 @@ def run(case, folder, args):
     return json.loads((out / "result.json").read_text())["result"]["together"]
 
 
-def row(case, found, one):
+def compared(found, one):
     difference = np.divide(found["losses"], one["losses"]) - 1
+    same = ("losses", "accuracy", "orthogonality_error")
     return {
-        **case._asdict(),
-        "losses": found["losses"],
+        **{key: found[key] for key in same},
         "largest_difference": float(np.max(np.abs(difference))),
-        "accuracy": found["accuracy"],
-        "orthogonality_error": found["orthogonality_error"],
         "samples_per_second": round(found["samples_per_second"]),
         "of_one": found["samples_per_second"] / one["samples_per_second"],
         "megabytes_kept": found.get("megabytes_kept"),
@@ -115,31 +96,38 @@ def row(case, found, one):
     }
 
 
-def table(records):
-    heads = ["", "processes x devices", "loss, largest difference"]
-    heads += ["samples a second", "of one", "efficiency", "MB kept", "MB of a step"]
-    lines = []
-    for found in _table.rows_of(records):
-        case = Case(*(found[name] for name in Case._fields))
-        parts = case.processes * case.devices
-        lines.append(
-            [
-                case.label,
-                f"{case.processes} x {case.devices}",
-                f"{found['largest_difference']:.0e}" if parts > 1 else "",
-                f"{found['samples_per_second']:,}",
-                f"{found['of_one']:.2f}",
-                f"{found['of_one'] / parts:.0%}",
-                megabytes(found["megabytes_kept"]),
-                megabytes(found["megabytes_of_step"]),
-            ]
-        )
-    return _table.markdown(heads, lines)
+def case_of(row):
+    return Case(*(row[name] for name in Case._fields))
+
+
+def parts(row):
+    return row["processes"] * row["devices"]
 
 
 def megabytes(value):
     return f"{value:.2g}" if value else ""
 
 
+TABLE = {
+    "": lambda row: case_of(row).label,
+    "processes x devices": "{processes} x {devices}",
+    "loss, largest difference": lambda row: (
+        f"{row['largest_difference']:.0e}" if parts(row) > 1 else ""
+    ),
+    "samples a second": "{samples_per_second:,}",
+    "of one": "{of_one:.2f}",
+    "efficiency": lambda row: f"{row['of_one'] / parts(row):.0%}",
+    "MB kept": lambda row: megabytes(row["megabytes_kept"]),
+    "MB of a step": lambda row: megabytes(row["megabytes_of_step"]),
+}
+
 if __name__ == "__main__":
-    main()
+    Experiment(
+        __file__,
+        run,
+        columns(TABLE),
+        options={
+            **{"depth": 200, "units": 64, "epochs": 8, "strategies": [*LABELS]},
+            "most": 4,  # devices, of all processes together
+        },
+    ).main()

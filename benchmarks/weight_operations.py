@@ -12,22 +12,22 @@ r"""What Keras does to a weight, under each optimizer, precision and strategy.
         --readme README.md
 
 The checks are those of the tests, in `tests/weight_checks.py`; here they run under all
-settings of its `grid`. What does not hold is in the record, and in the table.
+settings of its `grid`. What does not hold is in the record, and in the table; a second
+call tries it again.
 """
 
-import argparse
 import collections
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import _table
 import keras
+from runner import Choice, Experiment, markdown
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from weight_checks import OPERATIONS, OPTIMIZERS, grid, run
+import weight_checks
+from weight_checks import OPERATIONS, OPTIMIZERS, Setting
 
 WAYS = {
     "TensorFlow": {"backend": "tensorflow", "jit": False, "replicas": 1},
@@ -38,36 +38,20 @@ WAYS = {
 }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    add("--all", action="store_true", help="each operation under all settings")
-    add("--operations", nargs="+", choices=OPERATIONS, default=[*OPERATIONS])
-    add("--ways", nargs="+", choices=WAYS, default=[*WAYS], help="columns of the table")
-    add("--go-on", action="store_true", help="keep what held in --out")
-    _table.add_arguments(parser)
-    _table.present("weight_operations.py", measure, table, parser.parse_args())
-
-
-def measure(args):
+def rows(args):
     two_devices()
-    rows = [row for row in _table.kept(args) if "number" in row]
-    done = [{k: v for k, v in row.items() if k not in OUTCOME} for row in rows]
-    for name, setting in grid(args.all):
+    for name, setting in weight_checks.grid(args.all):
         row = {"operation": name, **setting._asdict()}
-        is_wanted = name in args.operations and way_of(row) in args.ways
-        if row in done or not is_wanted:
-            continue
-        start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append({**row, **run(name, setting, Path(folder))})
-        print(f"{time.perf_counter() - start:.1f} s", *rows[-1].values(), flush=True)
-        keras.backend.clear_session()
-        _table.write(args.out, {"result": rows})
-    return {"result": rows}
+        way = way_of({"backend": keras.backend.backend(), **row})
+        if name in args.operations and way in args.ways:
+            yield row
 
 
-OUTCOME = ("number", "error", "in_keras")
+def run(args, operation, **row):
+    setting = Setting(*(row[name] for name in Setting._fields))
+    keras.backend.clear_session()
+    with tempfile.TemporaryDirectory() as folder:
+        return weight_checks.run(operation, setting, Path(folder))
 
 
 def two_devices():
@@ -90,20 +74,16 @@ def table(records):
     A cell has the number of settings, and the largest error or difference.
     """
     cells = collections.defaultdict(list)
-    for record in records:
-        for row in record["result"]:
-            cells[label(row), way_of(row, record["backend"])].append(row)
-    lines = []
+    for row in records:
+        cells[label(row), way_of(row)].append(row)
     names = [f"training, {optimizer}" for optimizer in OPTIMIZERS]
-    for name in [*names, *(name for name in OPERATIONS if name != "training")]:
-        lines.append([name, *(cell(cells[name, way]) for way in WAYS)])
-    return _table.markdown(["", *WAYS], lines)
+    names += [name for name in OPERATIONS if name != "training"]
+    lines = [[name, *(cell(cells[name, way]) for way in WAYS)] for name in names]
+    return markdown(["", *WAYS], lines)
 
 
-def way_of(row, backend=None):
-    """Of `WAYS`; the backend is this one if no other is named."""
-    found = {"backend": backend or keras.backend.backend(), **row}.items()
-    return next(name for name, way in WAYS.items() if way.items() <= found)
+def way_of(row):
+    return next(name for name, way in WAYS.items() if way.items() <= row.items())
 
 
 def label(row):
@@ -126,4 +106,16 @@ def cell(rows):
 
 
 if __name__ == "__main__":
-    main()
+    Experiment(
+        __file__,
+        run,
+        table,
+        rows,
+        options={
+            "all": False,  # each operation under all settings, not under a few
+            "operations": Choice(OPERATIONS),
+            "ways": Choice(WAYS),
+        },
+        record="weights_{backend}.json",
+        is_done=lambda args, record: "number" in record,
+    ).main()

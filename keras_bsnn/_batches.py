@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,7 +18,7 @@ class Inputs:
         dataset: an array, or an iterable as `check_dataset` accepts it.
     """
 
-    def __init__(self, dataset: Iterable):
+    def __init__(self, dataset: Any):
         self.dataset = dataset
 
     def __iter__(self):

@@ -4,7 +4,11 @@ A layer or a function of this package, or of anyone else, says it of itself, by 
 attributes `is_affine`, `is_pointwise` and `is_normalizing`.
 """
 
+from typing import Any
+
 import keras
+
+from keras_bsnn._types import Activation
 
 IDENTITIES = (  # in evaluation
     keras.layers.ActivityRegularization,
@@ -60,12 +64,12 @@ def _is_affine_in_keras(layer):
     )
 
 
-def is_linear(activation) -> bool:
+def is_linear(activation: Activation) -> bool:
     """Whether an activation is the identity."""
     return activation is None or activation is keras.activations.linear
 
 
-def is_pointwise(function) -> bool:
+def is_pointwise(function: Any) -> bool:
     """Whether a function or a layer is known to act on each entry alone.
 
     A softmax does not.

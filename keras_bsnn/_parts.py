@@ -79,3 +79,21 @@ def parts(layer: keras.layers.Layer) -> Iterator[Part]:
                 yield part.within(inner.name) if is_model else part
     elif not isinstance(layer, keras.layers.InputLayer):
         yield Part(((layer.name, None),), layer, layer.weights)
+
+
+def nested(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """Yields a layer and those that its attributes hold, however deeply, each once."""
+    seen, waiting = set(), [layer]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, keras.layers.Layer):
+            yield value
+        if isinstance(value, keras.Operation):
+            value = vars(value)
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, (list, tuple, set)):
+            waiting.extend(value)

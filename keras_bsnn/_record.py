@@ -3,9 +3,7 @@
 import importlib.metadata
 import os
 import platform
-import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -45,14 +43,3 @@ def _processor() -> str:
         return names[0].strip()
     except (OSError, IndexError):
         return platform.processor()
-
-
-def fill(path: str | Path, name: str, text: str) -> None:
-    """Replaces the text between the markers of `name` in a Markdown file."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    path = Path(path)
-    parts = re.split(f"({re.escape(begin)}|{re.escape(end)})", path.read_text())
-    if len(parts) != 5:
-        raise SystemExit(f"{path} must have {begin} and {end} once each.")
-    parts[2] = f"\n{text}\n"
-    path.write_text("".join(parts))

@@ -6,7 +6,7 @@ Layers make such lists of themselves in their methods `export_steps()`.
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -70,7 +70,7 @@ class Layers(NamedTuple):
 
 def simplified(steps):
     """Fewer steps that compute the same."""
-    found = []
+    found: list[Any] = []
     for step in steps:
         if isinstance(step, Sum):
             step = Sum(tuple(simplified(branch) for branch in step.branches))
@@ -127,12 +127,12 @@ RULES = {
 }
 
 
-def of_dense(layer) -> list:
+def of_dense(layer: keras.layers.Layer) -> list:
     """The steps of a layer with an affine map and an `activation`."""
     return [affine(layer, activation=None), *of_activation(layer.activation)]
 
 
-def of_activation(activation) -> list:
+def of_activation(activation: Any) -> list:
     """The steps of an activation: a function, a layer, or `None`."""
     if _facts.is_linear(activation):
         return []
@@ -143,7 +143,7 @@ def of_activation(activation) -> list:
     return [Pointwise(activation)]
 
 
-def of_shaped(function, epsilon) -> list:
+def of_shaped(function: Callable, epsilon: Any) -> list:
     """The steps of `x + epsilon f(x)`: for a leaky ReLU, one of another slope."""
     epsilon = rounded(epsilon)
     slope = LEAKY.get(function)
@@ -154,12 +154,12 @@ def of_shaped(function, epsilon) -> list:
     return [Kept(leaky, []), scaled(above)]
 
 
-def scaled(scale, shift=0.0) -> Scaled:
+def scaled(scale: Any, shift: Any = 0.0) -> Scaled:
     """The step `scale * x + shift` with the numbers that a layer computes with."""
     return Scaled(rounded(scale), rounded(shift))
 
 
-def rounded(constant) -> np.ndarray:
+def rounded(constant: Any) -> np.ndarray:
     """A constant as layers compute with it, in float32.
 
     The same rounding in each of many layers adds up.
@@ -167,7 +167,9 @@ def rounded(constant) -> np.ndarray:
     return np.asarray(constant, DTYPE).astype("float64")
 
 
-def affine(layer, input_shape=None, **config) -> Affine:
+def affine(
+    layer: keras.layers.Layer, input_shape: tuple[int, ...] | None = None, **config: Any
+) -> Affine:
     """The affine map that a built layer is, in float64.
 
     Its bias is what the layer makes of zero, and a row of its kernel what it adds for a

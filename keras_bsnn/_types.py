@@ -29,7 +29,10 @@ Pointwise: TypeAlias = Callable[[Any], Any]
 Activation: TypeAlias = str | Pointwise | Config | None
 """The name of an activation, a callable, a serialized one, or `None`: the identity."""
 
-Retraction: TypeAlias = str | Callable[[Any], Any] | None
+Identifier: TypeAlias = str | Callable[..., Any] | Config | None
+"""An initializer, regularizer or constraint: its name, the object, or its config."""
+
+Retraction: TypeAlias = str | Callable[[Any], Any]
 """The name of a retraction of `keras_bsnn.ops.orthogonal`, or a callable."""
 
 Variables: TypeAlias = list[keras.Variable]

@@ -1,8 +1,7 @@
 """Activations that keep signals and gradients at constant size.
 
-They are layers without weights, and can be used alone or as the `activation` of any
-Keras layer. Their constants are computed once, when they are made, and are saved as
-plain numbers.
+They are layers without weights, alone or as the `activation` of any Keras layer. Their
+constants are computed when they are made, and are saved as plain numbers.
 """
 
 from typing import Any, Self
@@ -10,7 +9,6 @@ from typing import Any, Self
 import keras
 
 from keras_bsnn import _steps
-from keras_bsnn._facts import is_pointwise as is_pointwise
 from keras_bsnn._types import Activation, Config, Pointwise, Shape, Tensor
 from keras_bsnn.ops import _check, gaussian
 from keras_bsnn.ops._integrals import as_function
@@ -108,15 +106,12 @@ class GaussianPoincare(_Pointwise):
         self.scale = _check.number("scale", scale, needed)
         self.shift = _check.number("shift", shift, needed)
         if length_slope is None:
-            length_slope = gaussian.length_slope(self._normalized)
+            length_slope = gaussian.length_slope(self.call)
         self.length_slope = _check.number("length_slope", length_slope)
 
     def _raw(self, x: Tensor) -> Tensor:
         """The function that is normalized."""
         return self._pointwise(x)
-
-    def _normalized(self, x: Tensor) -> Tensor:
-        return self.scale * self._raw(x) + self.shift
 
     def export_steps(self) -> list:
         """What the activation computes, for `keras_bsnn.export`."""
@@ -124,14 +119,11 @@ class GaussianPoincare(_Pointwise):
         return [*inner, _steps.scaled(self.scale, self.shift)]
 
     def call(self, inputs: Tensor) -> Tensor:
-        return self._normalized(inputs)
+        return self.scale * self._raw(inputs) + self.shift
 
     def get_config(self) -> Config:
-        constants = {
-            name: getattr(self, name)
-            for name in ("root", "scale", "shift", "length_slope")
-        }
-        return {**super().get_config(), **constants}
+        names = ("root", "scale", "shift", "length_slope")
+        return {**super().get_config(), **{n: getattr(self, n) for n in names}}
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
@@ -203,7 +195,6 @@ class DepthShaped(GaussianPoincare):
         return x + self.epsilon * self._pointwise(x)
 
     def export_steps(self) -> list:
-        """What the activation computes, for `keras_bsnn.export`."""
         shaped = _steps.of_shaped(self.function, self.epsilon)
         return [*shaped, _steps.scaled(self.scale, self.shift)]
 

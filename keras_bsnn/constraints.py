@@ -1,12 +1,12 @@
 """Constraints that keep kernels orthogonal."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from typing import Self
 
 import keras
 
 from keras_bsnn import _backend, manifolds
+from keras_bsnn._types import Config, Retraction, Tensor
 from keras_bsnn.ops import _check, orthogonal
 
 __all__ = ["Orthogonal"]
@@ -30,33 +30,40 @@ class Orthogonal(keras.constraints.Constraint):
     """Brings a kernel back to orthogonal after each update of the optimizer.
 
     The optimizer's step leaves the orthogonal matrices by a little; a retraction
-    returns to them. Where the step was so large that the retraction does not arrive
+    returns to them. Where the step was so large that the retraction does not get there
     (an error above 5e-6), further steps do, whatever the size.
 
-    Args:
-        retraction: `"newton_schulz"` (matrix products only, the fastest), `"cayley"`,
-            `"qr"`, or a callable that maps a tensor `(..., m, n)` in float32 or wider
-            to one of the same shape.
-        steps: number of steps of the first two, an integer from 1 to 100.
-        tolerance: an orthogonality error that may remain, less than 1. With 0, every
-            kernel is retracted at each update. Otherwise only those are whose error,
-            as estimated from a few random vectors, is above it: that costs far less
-            where the updates are small, or tangent to the orthogonal matrices
-            (`OrthogonalDense(tangent_gradient=True)`).
-            `keras_bsnn.callbacks.Retract` removes what remains.
-        manifold: a `keras_bsnn.manifolds.Stiefel`, which says what axes of the kernel
-            are rows and columns. Defaults to `Stiefel()`: the last two.
+    It computes in float32 or wider under every dtype policy. The result is the nearest
+    orthogonal matrix, however far away it is, except for `"qr"`, which keeps the
+    directions of the first columns, and for a callable.
 
-    Call it with a kernel of shape `(..., m, n)`; leading axes are a batch. Under every
-    dtype policy it computes in float32 or wider, and returns the kernel's dtype. The
-    result is the nearest orthogonal matrix, however far it is, but for `"qr"`, which
-    keeps the directions of the first columns, and a callable, which does what it does.
+    Args:
+        retraction: String, `"newton_schulz"` (matrix products only, the fastest),
+            `"cayley"` or `"qr"`; or a callable that maps a tensor `(..., m, n)` in
+            float32 or wider to one of the same shape. Defaults to `"newton_schulz"`.
+        steps: Integer from 1 to 100, the number of steps of `"newton_schulz"` or
+            `"cayley"`. Defaults to 2.
+        tolerance: Number in [0, 1), an orthogonality error that may remain. With 0,
+            every kernel is retracted at each update. Otherwise only those are whose
+            error, as estimated from a few random vectors, is larger: that costs far
+            less if the updates are small, or tangent to the orthogonal matrices
+            (`OrthogonalDense(tangent_gradient=True)`).
+            `keras_bsnn.callbacks.Retract` removes what remains. Defaults to 0.
+        manifold: A `keras_bsnn.manifolds.Stiefel`, which says which axes of the kernel
+            are rows and columns. Defaults to `None`, which stands for `Stiefel()`: the
+            last two axes.
+
+    Call arguments:
+        w: Kernel of shape `(..., m, n)`; leading axes are a batch.
+
+    Returns:
+        Tensor of the shape and dtype of the kernel.
 
     Raises:
-        ValueError: an argument is not of the kind above, or the kernel has an entry
+        ValueError: If an argument is not as described, or if the kernel has an entry
             that is not finite. Compiled code (`fit`) cannot raise: there such entries
-            count as 0, the kernel stays orthogonal, and the loss shows the NaN;
-            `keras.callbacks.TerminateOnNaN` stops at it.
+            count as 0, the kernel stays orthogonal, and the loss shows the NaN, at
+            which `keras.callbacks.TerminateOnNaN` stops.
 
     Source: the constraint is this package's; see `keras_bsnn.ops.orthogonal` for the
     retractions.
@@ -70,11 +77,11 @@ class Orthogonal(keras.constraints.Constraint):
     True
     """
 
-    batched = True  # leading axes are a batch, DepthStack asks for it
+    batched = True  # it takes a leading axis of the layers of a `DepthStack`
 
     def __init__(
         self,
-        retraction: str | Callable[[Any], Any] = "newton_schulz",
+        retraction: Retraction = "newton_schulz",
         steps: int = 2,
         tolerance: float = 0.0,
         manifold: manifolds.Stiefel | None = None,
@@ -91,7 +98,7 @@ class Orthogonal(keras.constraints.Constraint):
         self.manifold = manifolds.get(manifold)
         self._retract = _retraction(self.manifold, retraction, steps, tolerance)
 
-    def __call__(self, w):
+    def __call__(self, w: Tensor) -> Tensor:
         w = _backend.read(w)
         finite = keras.ops.all(keras.ops.isfinite(w))
         if _backend.is_concrete(finite) and not finite:
@@ -101,7 +108,7 @@ class Orthogonal(keras.constraints.Constraint):
             )
         return self._retract(w)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object
         return {
             "retraction": serialize(self.retraction),
@@ -111,6 +118,6 @@ class Orthogonal(keras.constraints.Constraint):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         deserialize = keras.saving.deserialize_keras_object
         return cls(**_check.deserialized(config, "retraction", KIND, deserialize))

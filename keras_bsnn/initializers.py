@@ -1,9 +1,12 @@
 """Initializers of orthogonal kernels."""
 
+from typing import Self
+
 import keras
 import numpy as np
 
 from keras_bsnn import manifolds
+from keras_bsnn._types import Config, Tensor
 from keras_bsnn.ops import _check
 
 __all__ = ["DepthDecay", "HaarOrthogonal"]
@@ -11,22 +14,31 @@ __all__ = ["DepthDecay", "HaarOrthogonal"]
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
 class HaarOrthogonal(keras.initializers.Initializer):
-    """Orthogonal matrices drawn from the Haar (uniform) law.
+    """Orthogonal matrices drawn from the Haar (uniform) distribution.
 
     Tall matrices have orthonormal columns, wide ones orthonormal rows. Leading axes of
     the shape are a batch of independent matrices.
 
     Args:
-        gain: factor of the matrix, a finite number.
-        seed: an integer in [0, 2**32), a `keras.random.SeedGenerator`, or `None`. With
-            an integer, every call returns the same values, as with the initializers of
+        gain: Finite number that multiplies the matrix. Defaults to 1.
+        seed: Integer in [0, 2**32), `keras.random.SeedGenerator`, or `None`. With an
+            integer, every call returns the same values, as with the initializers of
             Keras. With `None`, every call draws anew, so that layers never share
             weights, and `keras.utils.set_random_seed` makes the draws reproducible.
-        manifold: a `keras_bsnn.manifolds.Stiefel`, which says what axes of the shape
-            are rows and columns. Defaults to `Stiefel()`: the last two.
+            Defaults to `None`.
+        manifold: A `keras_bsnn.manifolds.Stiefel`, which says which axes of the shape
+            are rows and columns. Defaults to `None`, which stands for `Stiefel()`: the
+            last two axes.
+
+    Call arguments:
+        shape: Tuple of integers, the shape of the weight.
+        dtype: String, the dtype. Defaults to `keras.config.floatx()`.
+
+    Returns:
+        Tensor of that shape and dtype.
 
     Raises:
-        ValueError: an argument is not of the kind above, or the shape has fewer axes
+        ValueError: If an argument is not as described, or if the shape has fewer axes
             than the manifold.
 
     Source: Mezzadri, Notices of the AMS 54 (2007) 592: QR of a Gaussian matrix, with
@@ -40,7 +52,7 @@ class HaarOrthogonal(keras.initializers.Initializer):
     True
     """
 
-    batched = True  # leading axes are a batch, DepthStack asks for it
+    batched = True  # it takes a leading axis of the layers of a `DepthStack`
 
     def __init__(
         self,
@@ -55,10 +67,10 @@ class HaarOrthogonal(keras.initializers.Initializer):
         self.seed = seed
         self.manifold = manifolds.get(manifold)
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
         return self.manifold.sample(shape, self.gain, self.seed, dtype)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object
         return {
             "gain": self.gain,
@@ -67,7 +79,7 @@ class HaarOrthogonal(keras.initializers.Initializer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         deserialize = keras.saving.deserialize_keras_object
         return cls(**_check.deserialized(config, "seed", "a seed", deserialize))
 
@@ -76,14 +88,25 @@ class HaarOrthogonal(keras.initializers.Initializer):
 class DepthDecay(keras.initializers.Initializer):
     """`scale * (l + 1) ** -exponent` for layer `l`, counted from 0, of a `DepthStack`.
 
-    As the gain before a tanh or a sine it lets them bend less and less with depth: a
-    layer of small gain `g` adds about `g ** 3 / 8` to the logarithm of the gradient, a
-    sum that is finite for an exponent above 1/3. The larger the exponent, the sooner a
-    network is linear; 0.4 is just above.
+    As a gain before a tanh or a sine, it makes the activations more and more linear
+    with depth. A layer with a small gain `g` adds about `g ** 3 / 8` to the logarithm
+    of the gradient: over all layers, the sum of these is finite if the exponent is
+    above 1/3, and the default is just above. A larger exponent makes a network linear
+    earlier.
 
     Args:
-        exponent: a finite number.
-        scale: a finite number, that of the first layer.
+        exponent: Finite number. Defaults to 0.4.
+        scale: Finite number, the value of the first layer. Defaults to 1.
+
+    Call arguments:
+        shape: Tuple of integers, `(depth, ...)`; `()` for the first layer alone.
+        dtype: String, the dtype. Defaults to `keras.config.floatx()`.
+
+    Returns:
+        Tensor of that shape and dtype.
+
+    Raises:
+        ValueError: If an argument is not a finite number.
 
     Source: Meterez et al., arXiv 2310.02012, section 5.
 
@@ -96,17 +119,17 @@ class DepthDecay(keras.initializers.Initializer):
 
     batched = True  # the first axis is that of the layers
 
-    def __init__(self, exponent=0.4, scale=1.0):
+    def __init__(self, exponent: float = 0.4, scale: float = 1.0):
         for name, value in (("exponent", exponent), ("scale", scale)):
             _check.number(name, value)
         self.exponent = exponent
         self.scale = scale
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
         depth, *rest = shape or (1,)
         values = self.scale * np.arange(1.0, depth + 1) ** -self.exponent
         values = np.broadcast_to(values.reshape(-1, *[1] * len(rest)), (depth, *rest))
         return keras.ops.convert_to_tensor(values.reshape(shape), dtype)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"exponent": self.exponent, "scale": self.scale}

@@ -1,8 +1,8 @@
-"""Where weights live: which of their axes are matrices, and what is near these.
+"""Manifolds of weights: which axes are matrices, and how these stay orthogonal.
 
-A constraint says on which manifold it keeps a weight, by an attribute `manifold`. All
-that draws, steps, retracts or checks such a weight asks the manifold, and none reads it
-off a name or a number of axes.
+A constraint has an attribute `manifold`, on which it keeps a weight. Whatever draws,
+steps, retracts or checks the weight asks the manifold, instead of guessing from a name
+or from the number of axes.
 """
 
 import dataclasses
@@ -28,16 +28,16 @@ class Stiefel:
 
     Axes are counted from the end, so that a weight with further axes in front, such as
     that of a `DepthStack`, is a batch of the same matrices. In all methods, `w` is the
-    weight, a tensor; results have its shape and dtype unless said otherwise.
+    weight, a tensor; results have its shape and dtype unless described otherwise.
 
     Args:
-        rows: tuple of negative integers, the axes of a weight that are the rows of the
+        rows: Tuple of negative integers, the axes of a weight that are the rows of the
             matrices, flattened in this order. Defaults to `(-2,)`.
-        columns: tuple of negative integers, the axes that are the columns. Defaults to
+        columns: Tuple of negative integers, the axes that are the columns. Defaults to
             `(-1,)`. All axes that are in neither are a batch of independent matrices.
 
     Raises:
-        ValueError: an axis is not a negative integer, or is there twice.
+        ValueError: If an axis is not a negative integer, or occurs twice.
 
     Source: Edelman, Arias, Smith, SIAM J. Matrix Anal. 20 (1998) 303.
 
@@ -58,7 +58,7 @@ class Stiefel:
     rows: tuple[int, ...] = (-2,)
     columns: tuple[int, ...] = (-1,)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("rows", "columns"):
             object.__setattr__(self, name, _axes(name, getattr(self, name)))
         if len({*self.rows, *self.columns}) < len(self.rows + self.columns):
@@ -68,24 +68,36 @@ class Stiefel:
     def matrices(self, w: Any) -> Any:
         """The weight as its matrices: a tensor of shape `(..., m, n)`.
 
-        First come the batch axes, in their order, then all rows, then all columns. Of a
-        NumPy array, the result is one.
+        The batch axes come first, in their order, then all rows, then all columns. For
+        a NumPy array, the result is a NumPy array.
+
+        Args:
+            w: The weight, a tensor or an array.
 
         Raises:
-            ValueError: the weight has too few axes.
+            ValueError: If the weight has too few axes.
         """
         order, sizes = self._order(w.shape), self._sizes(w.shape)
         return _reshaped(_transposed(w, order), sizes)
 
     def from_matrices(self, matrices: Any, shape: Iterable[int]) -> Any:
-        """The weight of a given shape whose `matrices` these are."""
+        """The inverse of `matrices`: the weight of a given shape.
+
+        Args:
+            matrices: Tensor or array of shape `(..., m, n)`.
+            shape: Tuple of integers, the shape of the weight.
+        """
         shape = tuple(shape)
         order = self._order(shape)
         w = _reshaped(matrices, tuple(shape[axis] for axis in order))
         return _transposed(w, tuple(int(axis) for axis in np.argsort(order)))
 
     def count(self, shape: Iterable[int]) -> int:
-        """The number of matrices of a weight of a given shape."""
+        """The number of matrices of a weight.
+
+        Args:
+            shape: Tuple of integers, the shape of the weight.
+        """
         return math.prod(self._sizes(tuple(shape))[:-2])
 
     def sample(
@@ -95,14 +107,14 @@ class Stiefel:
         seed: int | keras.random.SeedGenerator | None = None,
         dtype: str | None = None,
     ) -> Any:
-        """A weight whose matrices are independent and of the Haar (uniform) law.
+        """A weight whose matrices are independent and of the Haar distribution.
 
         Args:
-            shape: that of the weight.
-            gain: factor of the matrices. Defaults to 1.
-            seed: an integer, a `keras.random.SeedGenerator`, or `None` (the default)
-                for other values at each call.
-            dtype: defaults to `keras.config.floatx()`.
+            shape: Tuple of integers, the shape of the weight.
+            gain: Number that multiplies the matrices. Defaults to 1.
+            seed: Integer or `keras.random.SeedGenerator`. Defaults to `None`: other
+                values at each call.
+            dtype: String, the dtype. Defaults to `keras.config.floatx()`.
 
         Returns:
             Tensor of that shape and dtype.
@@ -124,11 +136,11 @@ class Stiefel:
         """Brings a weight that is near the manifold, or anywhere, back to it.
 
         Args:
-            w: the weight.
-            retraction: callable that maps matrices `(..., m, n)` to ones near
-                orthogonal. Where it does not arrive, further steps do. Defaults to
-                `keras_bsnn.ops.orthogonal.newton_schulz`.
-            tolerance: an orthogonality error that may remain, see
+            w: The weight, a tensor.
+            retraction: Callable that maps matrices `(..., m, n)` to nearly orthogonal
+                ones. Where the result is not orthogonal, further steps make it so.
+                Defaults to `keras_bsnn.ops.orthogonal.newton_schulz`.
+            tolerance: Number in [0, 1), an orthogonality error that may remain, as in
                 `keras_bsnn.constraints.Orthogonal`. Defaults to 0.
         """
         x = self.matrices(w)
@@ -140,14 +152,19 @@ class Stiefel:
         return self.from_matrices(x, w.shape)
 
     def project(self, w: Any, direction: Any) -> Any:
-        """Projects a direction, such as a gradient, to the tangent space at `w`."""
+        """Projects a direction to the tangent space at a weight.
+
+        Args:
+            w: The weight, a tensor.
+            direction: Tensor of the same shape, such as a gradient.
+        """
         projected = orthogonal.project_tangent(
             self.matrices(w), self.matrices(direction)
         )
         return self.from_matrices(projected, w.shape)
 
     def error(self, w: Any) -> Any:
-        """The `orthogonality_error` of each matrix, of the shape of the batch axes."""
+        """The `orthogonality_error` of each matrix, a tensor of the batch axes."""
         return orthogonal.orthogonality_error(self.matrices(w))
 
     def nearest(self, w: Any) -> Any:
@@ -182,8 +199,11 @@ class Stiefel:
 def get(identifier: Stiefel | dict[str, list[int]] | None) -> Stiefel:
     """The manifold that an argument stands for: itself, its `to_dict()`, or `None`.
 
+    Args:
+        identifier: A `Stiefel`, such a dict, or `None`, which stands for `Stiefel()`.
+
     Raises:
-        ValueError: the argument is none of these.
+        ValueError: If the argument is none of these.
     """
     if identifier is None:
         return Stiefel()
@@ -198,10 +218,10 @@ def of(variable: keras.Variable) -> Stiefel | None:
     """The manifold on which the constraint of a variable keeps it.
 
     Args:
-        variable: of a layer, a stack of layers, or a stack of stacks.
+        variable: Variable of a layer, a stack of layers, or a stack of stacks.
 
     Returns:
-        What the constraint offers as `manifold`, or `None`.
+        The `manifold` of the constraint, or `None` if it has none.
 
     Example:
 
@@ -219,10 +239,10 @@ def of(variable: keras.Variable) -> Stiefel | None:
 def constrained(
     variables: Iterable[keras.Variable],
 ) -> Iterator[tuple[keras.Variable, Stiefel]]:
-    """Yields the variables that are on a manifold, each with it.
+    """Yields each variable that is on a manifold, together with the manifold.
 
     Args:
-        variables: for instance `model.trainable_variables`.
+        variables: Iterable of variables, such as `model.trainable_variables`.
 
     Example:
 
@@ -242,7 +262,8 @@ def stacked_axes(variable: keras.Variable) -> int:
     """The number of leading axes of a variable that count layers of stacks.
 
     Args:
-        variable: of a layer (then 0), a `DepthStack` (1), a stack of stacks (2).
+        variable: Variable of a layer (then the result is 0), of a `DepthStack` (1), or
+            of a stack of stacks (2).
 
     Example:
 

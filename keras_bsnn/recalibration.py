@@ -2,16 +2,17 @@
 
 import functools
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_bsnn import _backend, _batches
 from keras_bsnn._facts import is_normalizing
-from keras_bsnn._parts import parts
-from keras_bsnn.diagnostics._instrument import instrumented, nested
+from keras_bsnn._parts import nested, parts
+from keras_bsnn.diagnostics._instrument import instrumented
 
 __all__ = ["recalibrate"]
 
@@ -28,13 +29,13 @@ def recalibrate(
     `keras_bsnn.layers.BatchNormDense`, except in layers that are frozen.
 
     Args:
-        model: a built Keras model. The data pass once through a `keras.Sequential`, and
+        model: A built Keras model. The data pass once through a `keras.Sequential`, and
             once through each layer of a `DepthStack`. They pass through a model of
             another kind once for each layer that normalizes.
-        dataset: an array of inputs, or batches of inputs or of `(inputs, targets)`, as
+        dataset: An array of inputs, or batches of inputs or of `(inputs, targets)`, as
             a `tf.data.Dataset` or another object that can be iterated over repeatedly.
             The size of the batches does not matter.
-        folder: path of an existing folder for the outputs of one layer at a time, if
+        folder: Path of an existing folder for the outputs of one layer at a time, if
             they do not fit into memory. Defaults to `None`: they are kept in memory.
 
     Raises:
@@ -61,12 +62,12 @@ class Recalibration:
     """Does what `recalibrate` does, and compiles layers once for many calls.
 
     Args:
-        folder: path of an existing folder, or `None`, as in `recalibrate`.
+        folder: Path of an existing folder, or `None`, as in `recalibrate`.
     """
 
     def __init__(self, folder: str | Path | None = None):
         self.folder = folder
-        self.compiled = {}
+        self.compiled: dict[tuple[Any, str], Callable] = {}
 
     def __call__(self, model: keras.layers.Layer, dataset: Iterable) -> None:
         if not model.built:

@@ -30,7 +30,7 @@ MADE = {
     "muon": lambda: optimizers.StiefelMuon(0.1),
 }
 # What the classes of Keras take, and look at or not, is theirs.
-OF_KERAS = {"name", "trainable", "dtype", "unroll", "zero_output_for_mask"}
+OF_KERAS = {"name", "trainable", "dtype", "zero_output_for_mask"}
 OF_KERAS |= {*keras.optimizers.SGD().get_config()} - {"momentum", "nesterov"}
 
 

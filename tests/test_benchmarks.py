@@ -8,7 +8,8 @@ from scripts import ROOT, result, runner
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for figures
     return runner(ROOT / "benchmarks", monkeypatch)
 
 
@@ -28,7 +29,7 @@ def test_depth(tmp_path, run):
     out, plot = tmp_path / "depth.json", tmp_path / "depth.png"
     names = ["ours, TensorFlow XLA", "ours, TensorFlow"]
     small = ["--cases", "4,4,5", "--steps", "3", "--repeats", "1"]
-    run("depth.py", *small, "--contenders", *names, "--out", out, "--plot", plot)
+    run("depth.py", *small, "--contenders", *names, "--out", out, "--figure", plot)
     rows = result(out)
     assert [row["contender"] for row in rows] == names
     for row in rows:
@@ -67,7 +68,7 @@ def test_depth_of_a_record(tmp_path, run, recorded):
     begin, end = "<!-- depth.py: begin -->", "<!-- depth.py: end -->"
     readme.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     for _ in range(2):  # the second time finds the markers again
-        run("depth.py", "--from", recorded, "--readme", readme, "--plot", plot)
+        run("depth.py", "--from", recorded, "--readme", readme, "--figure", plot)
     head, _, *lines = readme.read_text().split(begin)[1].split(end)[0].split("\n")[1:-1]
     assert "| 100 x 16 | 50,000 x 16 | first step, 100 x 16 |" in head
     assert lines == [
@@ -94,7 +95,7 @@ def test_a_contender_that_fails(tmp_path, run):
 def test_retraction(tmp_path, run):
     out = tmp_path / "retraction.json"
     plain, tolerant = "ours, plain, TensorFlow", "ours, tolerance 5e-5, TensorFlow"
-    small = ["--depth", "3", "--units", "4", "--batch-size", "5", "--rounds", "3"]
+    small = ["--depth", "3", "--units", "4", "--batch-size", "5", "--steps", "3"]
     small += ["--repeats", "1", "--learning-rate", "0.1"]
     run("retraction.py", *small, "--contenders", plain, tolerant, "--out", out)
     rows = {row["contender"]: row for row in result(out)}
@@ -111,7 +112,7 @@ def test_fold(tmp_path, run):
     small = ["--depth", "30", "--units", "8", "--inputs", "12"]
     small += ["--batch-sizes", "5", "50", "--rounds", "2"]
     run("fold.py", *small, "--out", out)
-    found = result(out)
+    (found,) = result(out)
     assert found["layers"] == ["Flatten", "Dense"]
     assert found["largest_difference"] < 1e-5 * found["largest_logit"]
     assert [row["batch_size"] for row in found["per_example"]] == [5, 50]

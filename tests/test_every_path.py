@@ -11,8 +11,7 @@ from blocks import Attention
 from keras import ops
 
 from keras_bsnn import _backend
-from keras_bsnn.depth import DepthStack
-from keras_bsnn.layers import BatchNormDense, OrthogonalDense, ROAFDense
+from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense, ROAFDense
 
 DEPTH, UNITS, BATCH = 4, 6, 8
 IS_JAX = keras.backend.backend() == "jax"

@@ -1,5 +1,6 @@
 import ast
 import importlib
+import inspect
 import pathlib
 import pkgutil
 import subprocess
@@ -64,7 +65,41 @@ def test_no_name_hides_a_module():
         assert getattr(sys.modules[package], name, module) is module
 
 
-def test_the_package_has_types():
+def functions_of(symbol):
+    """A function itself; the methods of a class that are ours, and its properties."""
+    if not inspect.isclass(symbol):
+        return [symbol] if inspect.isroutine(symbol) else []
+    found = []
+    for owner in symbol.__mro__:
+        for name, value in vars(owner).items():
+            if owner.__module__.startswith("keras_bsnn") and (
+                name == "__init__" or not name.startswith("_")
+            ):
+                value = getattr(value, "__func__", value)  # of a class method
+                getters = (getattr(value, f, None) for f in ("fget", "func", "fset"))
+                found += filter(inspect.isfunction, (value, *getters))
+    return found
+
+
+def lacking_types(function):
+    """The arguments without a type, and `"return"`."""
+    parameters = inspect.signature(function).parameters.values()
+    unknown = [p.name for p in parameters if p.annotation is p.empty]
+    if "return" not in function.__annotations__ and function.__name__ != "__init__":
+        unknown.append("return")
+    return [name for name in unknown if name not in ("self", "cls")]
+
+
+def test_public_names_have_types():
+    """Functions, constructors, methods and properties, for an editor and for mypy."""
+    found = {
+        f"{function.__module__}.{function.__qualname__}": lacking_types(function)
+        for module in public_modules()
+        for name in getattr(module, "__all__", [])
+        for function in functions_of(getattr(module, name))
+    }
+    assert len(found) > 150
+    assert {name: lacking for name, lacking in found.items() if lacking} == {}
     assert (FOLDER / "py.typed").exists()
 
 
@@ -89,15 +124,47 @@ print(sorted(after - before - set(sys.stdlib_module_names)))
     assert runs[0][1] == "['keras_bsnn']"
 
 
+FLOORS = (  # a room imports from floors below its own
+    {"_backend", "_batches", "_facts", "_model", "_parts", "_record", "_types"},
+    {"ops"},
+    {"_steps", "manifolds"},
+    {"activations", "constraints", "datasets", "depth", "initializers"},
+    {"layers", "optimizers"},
+    {"export", "models", "plots"},
+    {"diagnostics"},
+    {"recalibration"},
+    {"callbacks", "report"},
+)
+
+
+def imported(file):
+    """The modules that a file imports from, and the rooms of ours among them."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            of_ours = (
+                names if node.module == "keras_bsnn" else node.module.split(".")[1:2]
+            )
+            yield node.module, of_ours if node.module.startswith("keras_bsnn") else []
+
+
 def test_arrows_point_one_way():
-    """Nothing in `ops` imports a Keras object of ours, and no import is private."""
+    """Rooms import from the floors below only, and nothing imports what is private."""
+    floors = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
     for file in FOLDER.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                assert "keras.src" not in node.module
-                if file.parent.name == "ops" and node.module.startswith("keras_bsnn"):
-                    allowed = ("keras_bsnn.ops", "keras_bsnn._types")
-                    assert node.module.startswith(allowed)
+        room = file.relative_to(FOLDER).parts[0].removesuffix(".py")
+        for module, rooms in imported(file):
+            assert "keras.src" not in module
+            if room != "__init__":
+                below = {r for r in rooms if r != room and floors[r] >= floors[room]}
+                assert not below, f"{file} imports {below}"
+
+
+def test_files_are_short():
+    """One idea a file."""
+    for file in FOLDER.rglob("*.py"):
+        limit = 250 if file.parent.name == "depth" else 300
+        assert len(file.read_text().splitlines()) <= limit, file
 
 
 def test_version():

@@ -100,7 +100,7 @@ NOT_AFFINE = {
     "additive": ROAFDense(4, 0.9),
     "axis": keras.layers.BatchNormalization(axis=1),
     "stack": DepthStack(OrthogonalDense(4, "tanh"), 3),
-    "sequence": DepthStack(OrthogonalDense(4), 3, return_sequence=True),
+    "sequence": DepthStack(OrthogonalDense(4), 3, return_sequences=True),
     "model": keras.Sequential([keras.layers.Dense(4), keras.layers.ReLU()]),
 }
 

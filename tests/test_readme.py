@@ -32,16 +32,15 @@ def test_the_table_of_constants(capsys, monkeypatch):
     assert capsys.readouterr().out in README
 
 
-@pytest.mark.parametrize(
-    "script", re.findall(r"<!-- reproduce/(.*): begin -->", README)
-)
-def test_the_tables_of_reproduced_results(script, tmp_path, monkeypatch):
-    """They are what the scripts, which have tests of their own, make of the results."""
+@pytest.mark.parametrize("script", re.findall(r"<!-- (.*): begin -->", README))
+def test_the_tables(script, tmp_path, monkeypatch):
+    """They are what the scripts, which have tests of their own, make of the records."""
     readme = tmp_path / "README.md"
     readme.write_text(README)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "docs").mkdir()  # for figures
-    runner(REPRODUCE, monkeypatch)(script, "--show", "--readme", readme)
+    monkeypatch.chdir(tmp_path)  # for figures
+    folder, _, name = script.rpartition("/")
+    run = runner(REPRODUCE if folder else ROOT / "benchmarks", monkeypatch)
+    run(name, "--show", "--readme", readme)
     assert readme.read_text() == README
 
 
@@ -233,24 +232,6 @@ def test_the_table_of_folded_networks():
             assert f"| {row['deep']:,g} µs | {row['folded']:,g} µs |" in README
 
 
-@pytest.mark.parametrize(
-    ("script", "pattern"),
-    [
-        ("export.py", "export.json"),
-        ("throughput.py", "throughput.json"),
-        ("kills.py", "kills_*.json"),
-        ("weight_operations.py", "weights_*.json"),
-    ],
-)
-def test_the_tables_of_benchmarks(script, pattern, tmp_path, monkeypatch):
-    readme = tmp_path / "README.md"
-    readme.write_text(README)
-    records = sorted((ROOT / "benchmarks" / "results").glob(pattern))
-    run = runner(ROOT / "benchmarks", monkeypatch)
-    run(script, "--from", *records, "--readme", readme)
-    assert readme.read_text() == README
-
-
 def test_what_is_said_of_exported_models():
     rows = json.loads((ROOT / "benchmarks/results/export.json").read_text())["result"]
     for row in rows:
@@ -285,23 +266,3 @@ def test_what_is_said_of_several_processes():
     assert fast["checkpoint_every"] == 25
     assert fast["samples_per_second"] > 5 * slow["samples_per_second"]
     assert fast["megabytes_of_step"] < slow["megabytes_of_step"]
-
-
-def test_the_table_of_retractions():
-    file = ROOT / "benchmarks" / "results" / "retraction.json"
-    rows = json.loads(file.read_text())["result"]
-    for row in rows:
-        if "step_seconds" in row:
-            numbers = f"{row['step_seconds']:.2f} s | {row['ratio']:.2f}"
-            numbers += f" | {row['largest_error']:.0e}"
-            assert f"| {row['contender']} | {numbers} |" in README
-
-
-def test_the_table_of_depths():
-    """It is what the script makes of its results, and the script itself is tested."""
-    rows = json.loads((ROOT / "benchmarks/results/depth.json").read_text())["result"]
-    for row in rows:
-        step = f"{float(format(row['step_microseconds_per_layer'], '.3g')):,.10g} µs"
-        assert re.search(
-            rf"^\| {re.escape(row['contender'])} \|.* {step} ", README, re.M
-        )

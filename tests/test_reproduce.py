@@ -1,7 +1,6 @@
 """The scripts on accuracy, depth and learning rates, small: they do what they say."""
 
 import importlib
-import json
 import time
 
 import keras
@@ -88,7 +87,8 @@ def test_race(tmp_path, run, capsys):
     small += ["--batch-size", 64]
     small += ["--accuracy", 0.7, "--limit", 0.5, "--out", out]
     run("bsnn_race.py", *SMALL, *small, "--rows", "tanh")
-    ours, theirs = (result(out)["tanh"][recipe] for recipe in ("best", "authors"))
+    (row,) = result(out)
+    ours, theirs = (row[recipe] for recipe in ("best", "authors"))
     assert ours["reached"] and ours["curve"][-1]["accuracy"] >= 0.7
     assert all(point["accuracy"] < 0.7 for point in ours["curve"][:-1])
     if not theirs["reached"]:
@@ -96,7 +96,7 @@ def test_race(tmp_path, run, capsys):
         assert theirs["curve"][-1]["seconds"] >= limit
         assert "> " in capsys.readouterr().out
     run("bsnn_race.py", *SMALL, *small, "--rows", "tanh", "elu")
-    again = result(out)
+    again = {row["row"]: row for row in result(out)}
     assert again["tanh"]["best"] == ours and "elu" in again
 
 
@@ -107,7 +107,7 @@ def test_depth(tmp_path, run):
     run("depth.py", *SMALL, *small, "--out", tmp_path, "--figure", figure)
     rows = {}
     for path in tmp_path.glob("*.json"):
-        rows[json.loads(path.read_text())["settings"]["depth"]] = result(path)
+        rows[result(path)["depth"]] = result(path)
     assert set(rows) == {2, 30}
     for depth, row in rows.items():
         assert row["norms"]["layer"] == [*range(depth + 1)]
@@ -152,8 +152,7 @@ def test_the_clock_stops_while_it_evaluates(training):
 
 
 def test_the_paper_s_recipe_keeps_unit_columns(bsnn, training):
-    image_set = datasets.IMAGE_SETS["digits"]
-    model = bsnn.network(bsnn.RECIPES["authors"], "gp_relu", 3, 8, image_set, 0)
+    model = bsnn.network(bsnn.RECIPES["authors"], "gp_relu", 3, 8, "digits", 0)
     training.compile_model(model, keras.optimizers.SGD(0.1))
     model.fit(datasets.load("digits", "train", 50), verbose=0)
     stack = next(layer for layer in model.layers if hasattr(layer, "depth"))

@@ -1,13 +1,12 @@
 """The synthetic experiment, small: what it measures is right, and what it leaves."""
 
 import importlib.util
-import json
 import sys
 
 import keras
 import numpy as np
 import pytest
-from scripts import REPRODUCE
+from scripts import REPRODUCE, result
 
 from keras_bsnn import _backend
 from keras_bsnn.activations import GaussianPoincare
@@ -33,26 +32,21 @@ def call(script, folder, **sizes):
     options = [f"--{name}={value}" for name, value in pairs]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["bsnn_synthetic.py", *options])
-        script.main()
+        script.EXPERIMENT.main()
     assert figure.read_bytes().startswith(b"\x89PNG")
-    return json.loads(out.read_text())
+    return result(out)
 
 
 @pytest.fixture(scope="module")
-def record(script, tmp_path_factory):
+def records(script, tmp_path_factory):
     return call(script, tmp_path_factory.mktemp("synthetic"))
 
 
-def each_network(record):
-    for name, entries in record["result"].items():
-        for form, found in entries.items():
-            yield name, form, found
-
-
-def test_normalized_activations_keep_the_signal(record):
-    assert record["versions"]["keras"] and record["settings"]["depth"] == 30
-    assert len(record["result"]) == 6
-    for name, form, found in each_network(record):
+def test_normalized_activations_keep_the_signal(records):
+    assert len({row["row"] for row in records}) == 6
+    for found in records:
+        name, form = found["row"], found["form"]
+        assert SMALL.items() <= found.items()
         first, last = (found["summary"][f"h2_{end}"] for end in ("first", "last"))
         assert first == pytest.approx(1, abs=0.05)
         if form == "plain":
@@ -65,11 +59,11 @@ def test_normalized_activations_keep_the_signal(record):
             assert last == pytest.approx(1, abs=0.3)
 
 
-def test_the_record_is_whole(record, script):
-    layers = record["layers"]
+def test_the_record_is_whole(records, script):
+    layers = script.thinned(30)
     assert layers[0] == 1 and layers[-1] == 30 and len(layers) <= 21
-    for _, form, found in each_network(record):
-        assert form in script.LINES
+    for found in records:
+        assert found["form"] in script.LINES
         assert found["not_finite"] == 0
         assert set(found["summary"]) == set(script.COLUMNS)
         assert set(found["curves"]) == set(script.CURVES)
@@ -85,8 +79,7 @@ def test_the_record_is_whole(record, script):
 @pytest.mark.parametrize("form", ["plain", "paper's root", "stable root"])
 @pytest.mark.parametrize("name", ["elu", "leaky_relu"])
 def test_gradients_are_those_of_autodiff(script, name, form):
-    args = script.argparse.Namespace(depth=3, units=8, samples=5, seed=0)
-    weights, x, error = script.draw(args)
+    weights, x, error = script.draw(depth=3, units=8, samples=5, seed=0)
     phi = script.forms(name)[form]
     found = script.measure(phi, weights, x, error)
 
@@ -121,9 +114,10 @@ def test_what_is_not_finite_is_said(script, tmp_path):
     assert found["curves"]["norm_dW"] == [1, None, None, 0]
     assert found["summary"]["dW_ratio"] is None
     assert found["not_finite"] == 2 * len(curves)
-    result = {name: {"plain": found} for name in script.FUNCTIONS}
-    assert any("Not finite" in note for note in script.notes(result))
-    script.plot([1, 2, 3, 4], result, tmp_path / "figure.png")
+    network = {"form": "plain", "depth": 4, **found}
+    records = [{"row": name, **network} for name in script.FUNCTIONS]
+    assert any("Not finite" in note for note in script.notes(records))
+    script.plot(records, tmp_path / "figure.png")
 
 
 @pytest.mark.parametrize("size", ["depth", "units", "samples"])
@@ -133,9 +127,9 @@ def test_sizes_are_checked(script, tmp_path, size):
 
 
 def test_one_layer(script, tmp_path, capsys):
-    record = call(script, tmp_path, depth=1, units=4)
+    records = call(script, tmp_path, depth=1, units=4)
     printed = capsys.readouterr().out
-    assert record["layers"] == [1]
-    for name, form, found in each_network(record):
-        assert name in printed and form in printed
+    assert script.thinned(1) == [1]
+    for found in records:
+        assert f"{found['row']}, {found['form']}" in printed
         assert found["summary"]["dW_ratio"] == 1

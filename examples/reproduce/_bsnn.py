@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-import _script
 import _training
 import keras
 import numpy as np
+from _runner import significant
 
-from keras_bsnn import activations, datasets, models
+from keras_bsnn import activations, models
 from keras_bsnn.callbacks import Retract
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.initializers import HaarOrthogonal
@@ -57,24 +57,19 @@ RECIPES = {
 }
 
 
-def network(recipe, form, depth, units, image_set, seed):
+def network(recipe, form, depth, units, dataset, seed):
     """The network of a recipe with an activation in a form, as `"gp_relu"`, `"relu"`.
 
     The recipes of the authors differ from their code in one thing: the columns are
     divided by their norm after each step, not in each forward pass. To first order in
     the learning rate that is the same.
     """
+    data = _training.shape_of(dataset)
     if recipe.kernels == "best":
-        return models.bsnn_mlp(
-            depth,
-            units,
-            FUNCTIONS[form.removeprefix("gp_")],
-            classes=image_set.classes,
-            eta=recipe.eta,
-            input_shape=image_set.shape,
-            seed=seed,
-            tangent_gradient=False,  # the optimizer projects
-        )
+        function = FUNCTIONS[form.removeprefix("gp_")]
+        # The optimizer projects, so that the gradient need not.
+        kwargs = {"eta": recipe.eta, "seed": seed, "tangent_gradient": False}
+        return models.bsnn_mlp(depth, units, function, **data, **kwargs)
     activation = authors_activation(form)
     constraint = {
         "unit_norm": keras.constraints.UnitNorm(axis=0),
@@ -92,11 +87,11 @@ def network(recipe, form, depth, units, image_set, seed):
     )
     return keras.Sequential(
         [
-            keras.Input(image_set.shape),
+            keras.Input(data["input_shape"]),
             keras.layers.Flatten(),
             keras.layers.Dense(units, activation, kernel_initializer=first),
             DepthStack(block, depth),
-            keras.layers.Dense(image_set.classes, kernel_initializer=last),
+            keras.layers.Dense(data["classes"], kernel_initializer=last),
         ]
     )
 
@@ -110,11 +105,11 @@ def authors_activation(form):
     return activations.GaussianPoincare(FUNCTIONS[name], PAPERS_ROOT[name])
 
 
-def optimizer(recipe, learning_rate, steps):
+def optimizer(recipe, steps):
     """The authors' plain SGD, or ours with 5 % warm-up and cosine decay."""
     if recipe.kernels != "best":
-        return keras.optimizers.SGD(learning_rate, momentum=0.5)
-    return StiefelMuon(_training.warm_up_and_decay(learning_rate, steps))
+        return keras.optimizers.SGD(recipe.learning_rate, momentum=0.5)
+    return StiefelMuon(_training.warm_up_and_decay(recipe.learning_rate, steps))
 
 
 def train(recipe, form, depth, units, dataset, epochs, seed, validate=False):
@@ -124,31 +119,28 @@ def train(recipe, form, depth, units, dataset, epochs, seed, validate=False):
     """
     keras.utils.set_random_seed(seed)
     data = _training.load(dataset, recipe.batch_size, validate, seed)
-    model = network(recipe, form, depth, units, datasets.IMAGE_SETS[dataset], seed)
+    model = network(recipe, form, depth, units, dataset, seed)
+    retract = [] if recipe.kernels == "unit_norm" else [Retract()]
     steps = len(data["fit"]) * epochs
-    _training.compile_model(model, optimizer(recipe, recipe.learning_rate, steps))
-    clock = _training.Clock(data["held_out"], every=len(data["fit"]))
-    model.fit(
-        data["fit"],
-        epochs=epochs,
-        shuffle=False,  # the pipeline does
-        verbose=0,
-        callbacks=[clock, *([] if recipe.kernels == "unit_norm" else [Retract()])],
-    )
+    curve = _training.fit(model, optimizer(recipe, steps), data, epochs, retract)
     norms = _training.signal_norms(model, dataset, seed)
-    found = {
+    # Of the hidden kernels, whether they are constrained or not.
+    errors = orthogonal.orthogonality_error(_training.stack_of(model).weights[0])
+    return norms, {
+        **recipe._asdict(),
         "train": _training.evaluate(model, data["train"]),
         "held_out": _training.evaluate(model, data["held_out"]),
-        "largest_over_smallest_norm": _training.signal_spread(norms),
-        "orthogonality_error": orthogonality_error(model),
-        "seconds": clock.curve[-1]["seconds"],
-        "curve": clock.curve,
+        "largest_over_smallest_norm": {
+            "forward": spread(norms.root_mean_square),
+            "gradient": spread(norms.gradient),
+        },
+        "orthogonality_error": significant(keras.ops.max(errors)),
+        "seconds": curve[-1]["seconds"],
+        "curve": curve,
     }
-    return norms, found
 
 
-def orthogonality_error(model):
-    """The largest of the hidden kernels, whether they are constrained or not."""
-    (stack,) = (layer for layer in model.layers if isinstance(layer, DepthStack))
-    errors = orthogonal.orthogonality_error(stack.weights[0])
-    return _script.significant(float(keras.ops.max(errors)))
+def spread(norms):
+    """Largest over smallest norm of all layers but the logits."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return significant(np.max(norms[:-1]) / np.min(norms[:-1]))

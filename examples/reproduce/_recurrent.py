@@ -1,14 +1,12 @@
 """What the scripts on long memories share: networks, one budget for all, the record."""
 
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import _script
 import keras
 import numpy as np
+from _runner import Choice, Experiment, columns, significant
 
 from keras_bsnn import models
 from keras_bsnn.plots import figure
@@ -22,83 +20,53 @@ class Task(NamedTuple):
     """What is to be learned from an endless stream of sequences.
 
     Attributes:
-        script: that runs it.
-        stream: of the length, the batch size and a seed; the data set.
-        memoryless: of the length; the loss of the best answer without a memory.
+        stream: function of the length, the batch size and a seed; the data set.
+        memoryless: function of the length; the loss of the best answer without memory.
         loss: of the model.
         features, outputs: of a step.
-        length, units, batch_size, steps, learning_rate: what it takes by default.
-        roaf: of the length; further arguments of `roaf_rnn`.
+        roaf: function of the length; further arguments of `roaf_rnn`.
         return_sequences: whether each step has a target.
         padding: steps of a sequence beyond its length.
         baseline_jit: whether the layers of Keras are compiled by XLA: with it they copy
             all outputs in each step, where they return them.
     """
 
-    script: str
     stream: Callable
     memoryless: Callable
     loss: Any
     features: int
     outputs: int
-    length: int
-    units: int
-    batch_size: int
-    steps: int
-    learning_rate: float
     roaf: Callable
     return_sequences: bool = False
     padding: int = 0
     baseline_jit: bool = True
 
 
-def main(task, doc):
-    args = arguments(task, doc)
-    _script.use_threads(args.threads)
-    found = json.loads(args.out.read_text())["result"] if args.out.exists() else []
-    done = {row["network"] for row in found}
-    for name in args.networks:
-        if name not in done and not args.show:
-            found.append(trained(task, name, args))
-            _script.write(args.out, settings=_script.settings(args), result=found)
-    heads = ("", "parameters", "steps", "minutes", "loss", "without memory / loss")
-    title = f"{found[0]['length']:,} steps in time, {found[0]['units']} units"
-    _script.publish(args, task.script, title, heads, contents(found))
-    draw(found, args.figure)
-
-
-def arguments(task, doc):
-    stem = Path(task.script).stem
-    parser = _script.parser(doc, of_images=False)
-    add = parser.add_argument
-    add("--networks", nargs="+", choices=(ROAF, *BASELINES), default=[ROAF, *BASELINES])
-    add("--length", type=int, default=task.length)
-    add("--units", type=int, default=task.units)
-    add("--batch-size", type=int, default=task.batch_size)
-    add("--steps", type=int, default=task.steps, help="of training, at most")
-    add("--minutes", type=float, default=20.0, help="of training, at most")
-    add("--learning-rate", type=float, default=task.learning_rate, help="of ROAF")
-    add("--baseline-rate", type=float, default=1e-3, help="of the others")
-    add("--seed", type=int, default=0)
-    add("--out", type=Path, default=_script.RESULTS / f"{stem}.json")
-    add("--figure", type=Path, default=Path(f"docs/{stem}.png"))
-    return parser.parse_args()
+def experiment(script, task, **defaults):
+    """That of a task, with what is its own of the options."""
+    return Experiment(
+        script,
+        lambda args, network, **_: trained(task, network, args),
+        columns(TABLE),
+        rows={"network": "networks"},
+        figure=draw,
+        options={
+            "networks": Choice([ROAF, *BASELINES]),
+            **{"length": 10_000, "units": 128, "batch_size": 50},
+            **{"steps": 1500, "minutes": 20.0},  # of training, at most
+            **{"learning_rate": 1e-2, "baseline_rate": 1e-3, "seed": 0},
+            **defaults,
+        },
+    )
 
 
 def network(task, name, args):
     shape = (args.length + task.padding, task.features)
-    if name == ROAF:
-        return models.roaf_rnn(
-            args.units,
-            task.outputs,
-            input_shape=shape,
-            return_sequences=task.return_sequences,
-            seed=args.seed,
-            **task.roaf(args.length),
-        )
-    return baseline(
-        name, args.units, task.outputs, shape, return_sequences=task.return_sequences
-    )
+    sequences = {"return_sequences": task.return_sequences}
+    if name != ROAF:
+        return baseline(name, args.units, task.outputs, shape, **sequences)
+    more = {**sequences, **task.roaf(args.length), "seed": args.seed}
+    return models.roaf_rnn(args.units, task.outputs, input_shape=shape, **more)
 
 
 def baseline(name, units, outputs, input_shape, **kwargs):
@@ -110,16 +78,13 @@ def baseline(name, units, outputs, input_shape, **kwargs):
 
 
 def trained(task, name, args):
-    """The row of a network: its curve, and its loss on sequences not seen before."""
+    """The record of a network: its curve, and its loss on sequences not seen before."""
     keras.utils.set_random_seed(args.seed)
     model = network(task, name, args)
     is_ours = name == ROAF
     rate = args.learning_rate if is_ours else args.baseline_rate
-    model.compile(
-        keras.optimizers.Adam(rate, clipnorm=1.0),
-        task.loss,
-        jit_compile=is_ours or task.baseline_jit,
-    )
+    jit = is_ours or task.baseline_jit
+    model.compile(keras.optimizers.Adam(rate, clipnorm=1.0), task.loss, jit_compile=jit)
     budget = Budget(rate, args.steps, 60 * args.minutes)
     data, fresh = (
         task.stream(args.length, args.batch_size, seed=2 * args.seed + k)
@@ -127,19 +92,15 @@ def trained(task, name, args):
     )
     model.fit(data.take(args.steps), verbose=0, callbacks=[budget])
     loss = model.evaluate(fresh.take(-(-HELD_OUT // args.batch_size)), verbose=0)
-    row = {
-        "network": name,
-        "length": args.length,
-        "units": args.units,
+    return {
+        **{"length": args.length, "units": args.units},
         "parameters": model.count_params(),
         "steps": budget.step,
         "minutes": round(budget.seconds / 60, 2),
-        "loss": _script.significant(loss),
-        "memoryless": _script.significant(task.memoryless(args.length)),
+        "loss": significant(loss),
+        "memoryless": significant(task.memoryless(args.length)),
         "curve": budget.curve(),
     }
-    print({key: value for key, value in row.items() if key != "curve"}, flush=True)
-    return row
 
 
 class Budget(keras.callbacks.Callback):
@@ -178,32 +139,34 @@ class Budget(keras.callbacks.Callback):
             {
                 "step": int(part[-1]) + 1,
                 "seconds": round(self.times[part[-1]], 1),
-                "loss": _script.significant(np.mean(np.take(self.losses, part))),
+                "loss": significant(np.mean(np.take(self.losses, part))),
             }
             for part in parts
         ]
 
 
-def contents(found):
-    for row in found:
-        ratio = row["memoryless"] / float(row["loss"])
-        yield (
-            row["network"],
-            f"{row['parameters']:,}",
-            f"{row['steps']:,}",
-            f"{row['minutes']:.1f}",
-            f"{float(row['loss']):.2g}",
-            f"{float(f'{ratio:.2g}'):,g}",
-        )
+def without_memory(row):
+    ratio = row["memoryless"] / float(row["loss"])
+    return f"{float(f'{ratio:.2g}'):,g}"
 
 
-def draw(found, path):
+TABLE = {
+    "": "{network}",
+    "parameters": "{parameters:,}",
+    "steps": "{steps:,}",
+    "minutes": "{minutes:.1f}",
+    "loss": lambda row: f"{float(row['loss']):.2g}",
+    "without memory / loss": without_memory,
+}
+
+
+def draw(records, path):
     with figure(path) as panel:
-        for row in found:
+        for row in records:
             minutes = [point["seconds"] / 60 for point in row["curve"]]
             losses = [float(point["loss"]) for point in row["curve"]]
             panel.plot(minutes, losses, label=row["network"])
-        panel.axhline(found[0]["memoryless"], color="gray", linestyle="--")
+        panel.axhline(records[0]["memoryless"], color="gray", linestyle="--")
         panel.set(yscale="log", xlabel="minutes of training")
         panel.set_title("loss; dashed: without memory")
         panel.legend()

@@ -1,15 +1,34 @@
 """What the scripts that train share: data, schedule, evaluation, resuming."""
 
-import json
 import time
 
 import keras
 import numpy as np
-from _script import significant
+from _runner import Choice, significant
 
 from keras_bsnn import datasets, diagnostics
+from keras_bsnn.layers import DepthStack
 
 EVALUATION_BATCH = 500
+
+
+def images(dataset="mnist", depth=200, width=128):
+    """The options of scripts on images."""
+    return {
+        "dataset": Choice(datasets.IMAGE_SETS, dataset),
+        **{"depth": depth, "width": width},
+    }
+
+
+def shape_of(dataset):
+    """The keywords of our models for a data set."""
+    image_set = datasets.IMAGE_SETS[dataset]
+    return {"classes": image_set.classes, "input_shape": image_set.shape}
+
+
+def stack_of(model):
+    """The `DepthStack` among the layers of a model."""
+    return next(layer for layer in model.layers if isinstance(layer, DepthStack))
 
 
 def warm_up_and_decay(learning_rate, steps):
@@ -22,12 +41,8 @@ def warm_up_and_decay(learning_rate, steps):
 
 
 def compile_model(model, optimizer):
-    model.compile(
-        optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=True,
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=True)
 
 
 def load(dataset, batch_size, validate, seed, read=datasets.load, share=90):
@@ -35,7 +50,7 @@ def load(dataset, batch_size, validate, seed, read=datasets.load, share=90):
 
     Args:
         read: a function like `datasets.load`.
-        share: of the training data that is not held out, in percent.
+        share: percentage of the training data that is not held out.
     """
     parts = (f"train[:{share}%]", f"train[{share}%:]")
     fit, held_out = parts if validate else ("train", "test")
@@ -46,57 +61,48 @@ def load(dataset, batch_size, validate, seed, read=datasets.load, share=90):
     }
 
 
-class Row:
-    """A network that is trained epoch by epoch, and goes on from where it was left.
+def fit(model, optimizer, data, epochs=1, callbacks=(), **clock):
+    """Trains a model, evaluating it after each epoch; returns its curve.
 
     Args:
-        record: path of a JSON with its `result`, of which `curve` has the epochs.
-        checkpoint: path of a `.keras` file.
-        start: of no arguments; the compiled model and the result before training.
-        write: of the record's path and a result.
+        clock: keywords of `Clock` that differ from an evaluation after each epoch.
     """
-
-    def __init__(self, record, checkpoint, start, write):
-        self.record, self.checkpoint, self.write = record, checkpoint, write
-        if record.exists() and checkpoint.exists():
-            self.result = json.loads(record.read_text())["result"]
-            self.model = keras.models.load_model(checkpoint)
-        else:
-            self.model, self.result = start()
-            self.result["curve"] = []
-
-    def train(self, data, epochs, seconds=np.inf, observe=lambda model: {}):
-        """Up to a number of epochs, or past a number of seconds.
-
-        Args:
-            data: as of `load`.
-            observe: of the model, after each epoch; what else to keep of the last.
-        """
-        curve = self.result["curve"]
-        while len(curve) < epochs and sum(p["seconds"] for p in curve) < seconds:
-            curve.append(_epoch(self.model, data))
-            print(self.record.stem, curve[-1], flush=True)
-            self.result |= observe(self.model)
-            self._save()
-            self.write(self.record, self.result)
-
-    def _save(self):
-        """In one moment: what is there stays until the other is whole."""
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.checkpoint.with_name(f"partial_{self.checkpoint.name}")
-        self.model.save(partial)
-        partial.replace(self.checkpoint)
+    compile_model(model, optimizer)
+    clock = Clock(data["held_out"], **{"every": len(data["fit"]), **clock})
+    model.fit(
+        data["fit"],
+        epochs=epochs,
+        shuffle=False,  # the pipeline does
+        verbose=0,
+        callbacks=[clock, *callbacks],
+    )
+    return clock.curve
 
 
-def _epoch(model, data):
-    start = time.perf_counter()
-    history = model.fit(data["fit"], shuffle=False, verbose=0).history
-    seconds = time.perf_counter() - start
-    return {
-        "seconds": round(seconds, 1),
-        "loss": significant(history["loss"][-1]),
-        "accuracy": evaluate(model, data["held_out"]),
-    }
+def by_epochs(model, data, checkpoint, curve, epochs, seconds=np.inf):
+    """Trains a model epoch by epoch, from where it was left; yields it and its curve.
+
+    Args:
+        model: function of no arguments; the compiled model before training.
+        checkpoint: path of a `.keras` file, written after each epoch.
+        curve: that of an earlier call, with an entry for each epoch.
+        epochs, seconds: past which it does not go on.
+    """
+    goes_on = curve and checkpoint.exists()
+    model = keras.models.load_model(checkpoint) if goes_on else model()
+    curve = [*curve] if goes_on else []
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    while len(curve) < epochs and sum(p["seconds"] for p in curve) < seconds:
+        start = time.perf_counter()
+        loss = model.fit(data["fit"], shuffle=False, verbose=0).history["loss"][-1]
+        point = {"seconds": round(time.perf_counter() - start, 1)}
+        point["loss"] = significant(loss)
+        curve.append({**point, "accuracy": evaluate(model, data["held_out"])})
+        # In one moment: what is there stays until the other is whole.
+        partial = checkpoint.with_name(f"partial_{checkpoint.name}")
+        model.save(partial)
+        partial.replace(checkpoint)
+        yield model, curve
 
 
 class Clock(keras.callbacks.Callback):
@@ -127,15 +133,9 @@ class Clock(keras.callbacks.Callback):
         pause = time.perf_counter()
         seconds = pause - self.begin
         accuracy = evaluate(self.model, self.data)
-        loss = significant(logs["loss"])
-        self.curve.append(
-            {
-                "step": self.steps,
-                "seconds": round(seconds, 1),
-                "loss": loss,
-                "accuracy": accuracy,
-            }
-        )
+        point = {"step": self.steps, "seconds": round(seconds, 1)}
+        point["loss"] = significant(logs["loss"])
+        self.curve.append({**point, "accuracy": accuracy})
         reached = self.until is not None and accuracy >= self.until
         late = self.limit is not None and seconds >= self.limit
         self.model.stop_training = reached or late or not np.isfinite(logs["loss"])
@@ -145,8 +145,8 @@ class Clock(keras.callbacks.Callback):
 def evaluate(model, data):
     """Accuracy, in a loop of its own: `evaluate` within `fit` would reset its state."""
     right = total = 0
-    for images, labels in data.as_numpy_iterator():
-        predicted = np.argmax(model.predict_on_batch(images), axis=-1)
+    for batch, labels in data.as_numpy_iterator():
+        predicted = np.argmax(model.predict_on_batch(batch), axis=-1)
         right += int(np.sum(predicted == labels))
         total += len(labels)
     return round(right / total, 4)
@@ -158,8 +158,18 @@ def signal_norms(model, dataset, seed):
     return diagnostics.signal_report(model, *batch, training=False).trained()
 
 
-def signal_spread(norms):
-    """Largest over smallest norm of all layers but the logits."""
-    curves = {"forward": norms.root_mean_square[:-1], "gradient": norms.gradient[:-1]}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {name: significant(max(c) / min(c)) for name, c in curves.items()}
+def thinned(values, points):
+    """So many of the values at even distances, or all, and their indices."""
+    kept = np.unique(np.linspace(0, len(values) - 1, points).round().astype(int))
+    return [significant(value) for value in values[kept]], kept.tolist()
+
+
+def minutes(record):
+    return f"{sum(point['seconds'] for point in record['curve']) / 60:.0f}"
+
+
+def has_all_epochs(args, record):
+    """Whether nothing is left of what `by_epochs` was asked for."""
+    seconds = sum(point["seconds"] for point in record["curve"])
+    late = seconds >= 60 * getattr(args, "minutes", np.inf)
+    return late or len(record["curve"]) >= (args.stop_after or args.epochs)

@@ -11,20 +11,13 @@ from _bsnn import gelu_by_sigmoid, leaky_relu
 from keras_bsnn.activations import GaussianPoincare
 
 FUNCTIONS = {
-    "tanh": "tanh",
-    "relu": "relu",
-    "leaky relu, 0.01": leaky_relu,
-    "elu": "elu",
-    "selu": "selu",
-    "gelu": "gelu",
+    **{"tanh": "tanh", "relu": "relu", "leaky relu, 0.01": leaky_relu},
+    **{"elu": "elu", "selu": "selu", "gelu": "gelu"},
     "gelu, x sigmoid(1.702 x)": gelu_by_sigmoid,
-    "silu": "silu",
-    "sin": keras.ops.sin,
-    "softplus": "softplus",
+    **{"silu": "silu", "sin": keras.ops.sin, "softplus": "softplus"},
 }
 
-
-def main():
+if __name__ == "__main__":
     print("| f | scale a | shift b, plus | slope | shift b, minus | slope | stable |")
     print("|---|---|---|---|---|---|---|")
     for name, function in FUNCTIONS.items():
@@ -34,7 +27,3 @@ def main():
         stable = GaussianPoincare(function)
         cells.append("plus" if stable.shift == plus.shift else "minus")
         print(f"| {name} | {' | '.join(cells)} |")
-
-
-if __name__ == "__main__":
-    main()

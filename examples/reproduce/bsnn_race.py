@@ -4,91 +4,64 @@
 
 For each activation, in one process: first ours, then the authors' recipe until it is
 there or has taken `--limit` times as long. Seconds are those of training with its
-compilation, without the evaluations. It leaves a JSON, to which `--rows` adds.
+compilation, without the evaluations. Learning rate, `--eta`, batch size and the epochs
+of the schedule are those of ours, chosen for so few steps, as is `--every`, the steps
+to an evaluation.
 """
 
-import json
 import math
-from pathlib import Path
 
 import _bsnn
-import _script
 import _training
 import keras
 from _bsnn import FUNCTIONS, RECIPES
-
-from keras_bsnn import datasets
-
-HEADS = ("", "ours", "authors' recipe", "ratio", "accuracy of theirs then")
+from _runner import Choice, Experiment, markdown
 
 
-def main():
-    args = arguments()
-    _script.use_threads(args.threads)
-    found = json.loads(args.out.read_text())["result"] if args.out.exists() else {}
-    for name in [] if args.show else args.rows:
-        if name not in found:
-            found[name] = race(name, args)
-            _script.write(args.out, settings=_script.settings(args), result=found)
-    title = f"{args.dataset}: time to {args.accuracy:.0%} on test data"
-    _script.publish(args, "reproduce/bsnn_race.py", title, HEADS, contents(found))
+def run(args, row):
+    changes = {k: getattr(args, k) for k in ("learning_rate", "batch_size", "eta")}
+    best = raced(RECIPES["best"]._replace(**changes), row, args, limit=None)
+    limit = args.limit * best["curve"][-1]["seconds"]
+    return {"best": best, "authors": raced(RECIPES["authors"], row, args, limit)}
 
 
-def arguments():
-    parser = _script.parser(__doc__)
-    add = parser.add_argument
-    add("--rows", nargs="+", choices=FUNCTIONS, default=[*FUNCTIONS])
-    add("--accuracy", type=float, default=0.95)
-    add("--limit", type=float, default=10, help="times that of ours")
-    add("--learning-rate", type=float, default=0.2, help="of ours, for so few steps")
-    add("--eta", type=float, default=0.3, help="of ours, for so few steps")
-    add("--batch-size", type=int, default=RECIPES["best"].batch_size, help="of ours")
-    add("--epochs", type=float, default=1.0, help="of our schedule")
-    add("--every", type=int, default=5, help="steps to an evaluation of ours")
-    add("--seed", type=int, default=0)
-    add("--out", type=Path, default=_script.RESULTS / "bsnn_race.json")
-    return parser.parse_args()
-
-
-def race(name, args):
-    recipe = RECIPES["best"]._replace(
-        learning_rate=args.learning_rate, batch_size=args.batch_size, eta=args.eta
-    )
-    best = run(recipe, name, args, limit=None)
-    seconds = best["curve"][-1]["seconds"]
-    authors = run(RECIPES["authors"], name, args, limit=args.limit * seconds)
-    return {"best": best, "authors": authors}
-
-
-def run(recipe, name, args, limit):
+def raced(recipe, name, args, limit):
     keras.utils.set_random_seed(args.seed)
     data = _training.load(args.dataset, recipe.batch_size, False, args.seed)
-    image_set = datasets.IMAGE_SETS[args.dataset]
-    form = f"gp_{name}"
-    model = _bsnn.network(recipe, form, args.depth, args.width, image_set, args.seed)
-    steps = round(len(data["fit"]) * args.epochs)
-    _training.compile_model(model, _bsnn.optimizer(recipe, recipe.learning_rate, steps))
+    size = (args.depth, args.width, args.dataset, args.seed)
+    model = _bsnn.network(recipe, f"gp_{name}", *size)
+    optimizer = _bsnn.optimizer(recipe, round(len(data["fit"]) * args.epochs))
     # The authors' recipe takes longer, and smaller steps.
-    every = args.every if limit is None else 80 * args.every
-    clock = _training.Clock(data["held_out"], every, args.accuracy, limit)
     epochs = math.ceil(args.epochs) if limit is None else 10**6
-    model.fit(data["fit"], epochs=epochs, shuffle=False, verbose=0, callbacks=[clock])
-    reached = clock.curve[-1]["accuracy"] >= args.accuracy
-    return {"reached": reached, **recipe._asdict(), "curve": clock.curve}
+    clock = {"every": args.every if limit is None else 80 * args.every, "limit": limit}
+    curve = _training.fit(model, optimizer, data, epochs, until=args.accuracy, **clock)
+    reached = curve[-1]["accuracy"] >= args.accuracy
+    return {"reached": reached, **recipe._asdict(), "curve": curve}
 
 
-def contents(found):
-    for name, runs in found.items():
-        ours, theirs = (runs[recipe]["curve"][-1] for recipe in ("best", "authors"))
-        more = "" if runs["authors"]["reached"] else "> "
-        yield (
-            name,
-            f"{ours['seconds']:.0f} s" if runs["best"]["reached"] else "not reached",
-            f"{more}{theirs['seconds']:.0f} s",
-            f"{more}{theirs['seconds'] / ours['seconds']:.1f}",
-            f"{theirs['accuracy']:.4f}",
-        )
+def table(records):
+    lines = []
+    for row in records:
+        ours, theirs = (row[recipe]["curve"][-1] for recipe in ("best", "authors"))
+        time = f"{ours['seconds']:.0f} s" if row["best"]["reached"] else "not reached"
+        more = "" if row["authors"]["reached"] else "> "
+        cells = [row["row"], time, f"{more}{theirs['seconds']:.0f} s"]
+        cells += [f"{more}{theirs['seconds'] / ours['seconds']:.1f}"]
+        lines.append([*cells, f"{theirs['accuracy']:.4f}"])
+    heads = ("", "ours", "authors' recipe", "ratio", "accuracy of theirs then")
+    return markdown(heads, lines)
 
 
 if __name__ == "__main__":
-    main()
+    Experiment(
+        __file__,
+        run,
+        table,
+        rows={"row": "rows"},
+        options={
+            **_training.images(),
+            **{"rows": Choice(FUNCTIONS), "accuracy": 0.95, "limit": 10.0},
+            **{"learning_rate": 0.2, "eta": 0.3, "epochs": 1.0, "every": 5, "seed": 0},
+            "batch_size": RECIPES["best"].batch_size,
+        },
+    ).main()

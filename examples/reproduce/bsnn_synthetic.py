@@ -12,28 +12,18 @@ same weights, inputs and errors, and everything is in float64.
 A gradient `dE/dW(l)` is the mean over the samples, as of a loss that is a mean.
 """
 
-import argparse
+import functools
 import io
-import json
-import time
-from pathlib import Path
 
 import keras
 import numpy as np
 from _bsnn import FUNCTIONS, PAPERS_ROOT
+from _runner import Experiment, markdown
 from PIL import Image
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from keras_bsnn import _backend, plots
-from keras_bsnn._record import environment
 from keras_bsnn.activations import GaussianPoincare, get
 from keras_bsnn.initializers import HaarOrthogonal
-
-START = time.perf_counter()
-OUT = Path("examples/results/bsnn_synthetic.json")
-FIGURE = Path("docs/bsnn_synthetic.png")
 
 LINES = {"plain": ":", "paper's root": "--", "stable root": "-"}
 
@@ -72,55 +62,27 @@ REFERENCE = {
 FULL_SIZE = {"depth": 200, "units": 500, "samples": 500}
 
 
-def main():
-    args = parse_arguments()
-    weights, x, error = draw(args)
-    layers = thinned(args.depth)
-    result = {
-        name: {
-            form: entry(phi, measure(phi, weights, x, error), layers)
-            for form, phi in forms(name).items()
-        }
-        for name in FUNCTIONS
-    }
-    settings = {**vars(args), "dtype": "float64", "dW": "mean over the samples"}
-    record = {
-        **environment(),
-        "settings": settings,
-        "seconds": round(time.perf_counter() - START),
-        "layers": layers,
-        "result": result,
-    }
-    text = json.dumps(record, indent=1, default=str, allow_nan=False)
-    args.out.write_text(text + "\n")
-    plot(layers, result, args.figure)
-    show(result, args)
-
-
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    add("--depth", type=int, default=FULL_SIZE["depth"], help="number of layers")
-    add("--units", type=int, default=FULL_SIZE["units"], help="width of each layer")
-    add("--samples", type=int, default=FULL_SIZE["samples"])
-    add("--seed", type=int, default=0)
-    add("--out", type=Path, default=OUT, help="the record, as JSON")
-    add("--figure", type=Path, default=FIGURE)
-    args = parser.parse_args()
+def rows(args):
+    size = {name: getattr(args, name) for name in (*FULL_SIZE, "seed")}
     for name in FULL_SIZE:
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1, not {getattr(args, name)}")
-    return args
+        if size[name] < 1:
+            raise SystemExit(f"--{name} must be at least 1, not {size[name]}")
+    return [{"row": n, "form": form, **size} for n in FUNCTIONS for form in forms(n)]
 
 
-def draw(args):
+def run(args, row, form, **size):
+    phi = forms(row)[form]
+    return entry(phi, measure(phi, *draw(**size)), thinned(size["depth"]))
+
+
+@functools.lru_cache(1)
+def draw(depth, units, samples, seed):
     """The weights `(depth, units, units)`, the inputs, the errors at the last layer."""
     with _backend.float64():
-        haar = HaarOrthogonal(seed=args.seed)
-        weights = haar((args.depth, args.units, args.units), dtype="float64")
+        weights = HaarOrthogonal(seed=seed)((depth, units, units), dtype="float64")
         weights = keras.ops.convert_to_numpy(weights)
-    normal = np.random.default_rng(args.seed).standard_normal
-    return weights, *(normal((args.samples, args.units)) for _ in range(2))
+    normal = np.random.default_rng(seed).standard_normal
+    return weights, *(normal((samples, units)) for _ in range(2))
 
 
 def forms(name):
@@ -136,8 +98,7 @@ def measure(phi, weights, x, error):
     """The curves: dict of arrays, a number for each layer."""
     with np.errstate(over="ignore", invalid="ignore"):
         forward, inputs, slopes = forward_pass(phi, weights, x)
-        backward = backward_pass(weights, inputs, slopes, error)
-    return {**forward, **backward}
+        return {**forward, **backward_pass(weights, inputs, slopes, error)}
 
 
 def forward_pass(phi, weights, x):
@@ -151,10 +112,10 @@ def forward_pass(phi, weights, x):
         slopes.append(slope)
         x = output
     curves = np.moveaxis(means, 0, -1)
-    names = ("x", "h", "slope")
-    first = {f"mean_{n}": c[0] for n, c in zip(names, curves, strict=True)}
-    second = {f"second_moment_{n}": c[1] for n, c in zip(names, curves, strict=True)}
-    return {**first, **second}, inputs, slopes
+    found = {}
+    for name, (first, second) in zip(("x", "h", "slope"), curves, strict=True):
+        found |= {f"mean_{name}": first, f"second_moment_{name}": second}
+    return found, inputs, slopes
 
 
 def value_and_slope(phi, h):
@@ -185,11 +146,15 @@ def thinned(depth, count=20):
 def entry(phi, curves, layers):
     """What the record says of one network."""
     constants = ("scale", "shift", "length_slope")
-    not_finite = sum(int(np.sum(~np.isfinite(c))) for c in curves.values())
+    h2, norms = curves["second_moment_h"], curves["norm_dW"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.max(norms) / np.min(norms)
+    y2 = curves["second_moment_y"][0]
+    values = map(number, (h2[0], h2[-1], norms[0], norms[-1], ratio, y2))
     return {
         **{c: number(getattr(phi, c)) for c in constants if hasattr(phi, c)},
-        "summary": {name: number(value) for name, value in summary(curves).items()},
-        "not_finite": not_finite,
+        "summary": dict(zip(COLUMNS, values, strict=True)),
+        "not_finite": sum(int(np.sum(~np.isfinite(c))) for c in curves.values()),
         "curves": {
             name: [number(curve[layer - 1]) for layer in layers]
             for name, curve in curves.items()
@@ -197,95 +162,74 @@ def entry(phi, curves, layers):
     }
 
 
-def summary(curves):
-    h2, norms = curves["second_moment_h"], curves["norm_dW"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.max(norms) / np.min(norms)
-    y2 = curves["second_moment_y"][0]
-    values = (h2[0], h2[-1], norms[0], norms[-1], ratio, y2)
-    return dict(zip(COLUMNS, values, strict=True))
+def number(value):
+    """Four digits; `None`, which JSON can hold, where it is not finite."""
+    return float(f"{value:.4g}") if np.isfinite(value) else None
 
 
-def number(value, digits=4):
-    """Rounded; `None`, which JSON can hold, where it is not finite."""
-    return float(f"{value:.{digits}g}") if np.isfinite(value) else None
-
-
-def show(result, args):
-    """A table, with the reference below our numbers where the size is the full one."""
-    comparable = all(getattr(args, k) == size for k, size in FULL_SIZE.items())
-    title = f"{args.depth} layers of {args.units} units, {args.samples} samples"
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("", no_wrap=True)
-    for column in COLUMNS.values():
-        table.add_column(column.replace(" ", "\n"), justify="right")
-    for name, entries in result.items():
-        table.add_row(name, style="bold")
-        for form, found in entries.items():
-            table.add_row(f" {form}", *map(cell, found["summary"].values()))
-            if comparable and (name, form) in REFERENCE:
-                cells = map(cell, REFERENCE[name, form])
-                table.add_row("  reference", *cells, style="dim")
-    Console().print(table)
+def table(records):
+    """With the reference below our numbers where the size is the full one."""
+    lines = []
+    for row in records:
+        key = (row["row"], row["form"])
+        lines.append([", ".join(key), *map(cell, row["summary"].values())])
+        if FULL_SIZE.items() <= row.items() and key in REFERENCE:
+            lines.append(["reference", *map(cell, REFERENCE[key])])
+    return markdown(["", *COLUMNS.values()], lines)
 
 
 def cell(value):
     return "not finite" if value is None else f"{value:.3g}"
 
 
-def plot(layers, result, path):
+def plot(records, path):
     """Draws the curves: a panel for each, color by activation, line by form."""
     drawing = io.BytesIO()
     with plots.figure(drawing, 2, 4, size=(10, 8), sharex=True) as panels:
         for panel, (key, title) in zip(panels.flat, CURVES.items(), strict=True):
-            for values, style in drawn(result, key):
-                panel.plot(layers, values, **style)
+            # With gaps where they are not finite.
+            curves = [np.array(row["curves"][key], dtype=float) for row in records]
+            for row, values in zip(records, curves, strict=True):
+                style = {"color": color(row["row"]), "linestyle": LINES[row["form"]]}
+                panel.plot(thinned(row["depth"]), values, **style)
             panel.set_title(title, fontsize=17)
             panel.tick_params(labelsize=14)
             if key in LOGARITHMIC:
-                largest = max(np.nanmax(values) for values, _ in drawn(result, key))
-                panel.set(yscale="log", ylim=(FLOOR, 5 * largest))
+                panel.set(yscale="log", ylim=(FLOOR, 5 * np.nanmax(curves)))
             else:
                 panel.set_xlabel("layer", fontsize=15)
-        add_legend(panels[0, 0].figure, result)
+        add_legend(panels[0, 0].figure, records)
     # In 128 colors, for a small file.
     Image.open(drawing).convert("RGB").quantize(128).save(path, "PNG", optimize=True)
 
 
-def drawn(result, key):
-    """Each network's curve, with gaps where it is not finite, and its style."""
-    for color, entries in zip(plots.COLORS, result.values(), strict=False):
-        for form, found in entries.items():
-            values = np.array(found["curves"][key], dtype=float)
-            yield values, {"color": color, "linestyle": LINES[form]}
+def color(name):
+    return plots.COLORS[[*FUNCTIONS].index(name)]
 
 
-def add_legend(figure, result):
+def add_legend(figure, records):
     from matplotlib.lines import Line2D
 
     style = {"fontsize": 16, "columnspacing": 1, "handlelength": 1.8}
-    colors = [
-        Line2D([], [], color=color, linewidth=5, label=name)
-        for color, name in zip(plots.COLORS, result, strict=False)
-    ]
+    colors = [Line2D([], [], color=color(n), linewidth=5, label=n) for n in FUNCTIONS]
     lines = [
         Line2D([], [], color="black", linestyle=line, label=form)
         for form, line in LINES.items()
     ]
     figure.legend(handles=colors, loc="outside upper left", ncols=3, **style)
     figure.legend(handles=lines, loc="outside upper right", **style)
-    figure.supxlabel("\n".join(notes(result)), fontsize=15)
+    figure.supxlabel("\n".join(notes(records)), fontsize=15)
 
 
-def notes(result):
+def notes(records):
     """What the figure does not show, in words."""
     below, not_finite = [], []
-    for name, entries in result.items():
-        for form, found in entries.items():
-            smallest = min(lowest(found["curves"][key]) for key in LOGARITHMIC)
-            below += [f"{form} {name}"] * (smallest < FLOOR)
-            not_finite += [f"{form} {name}"] * (found["not_finite"] > 0)
-    same = [name for name, entries in result.items() if "stable root" not in entries]
+    for row in records:
+        curves = [v for key in LOGARITHMIC for v in row["curves"][key] if v is not None]
+        name = f"{row['form']} {row['row']}"
+        below += [name] * (min(curves, default=np.inf) < FLOOR)
+        not_finite += [name] * (row["not_finite"] > 0)
+    same = [name for name in FUNCTIONS if "stable root" not in forms(name)]
     said = {
         "The paper's root is the stable one": same,
         "Go on below the log axes": below,
@@ -294,9 +238,9 @@ def notes(result):
     return [f"{what}: {', '.join(names)}." for what, names in said.items() if names]
 
 
-def lowest(values):
-    return min((v for v in values if v is not None), default=np.inf)
-
+EXPERIMENT = Experiment(
+    __file__, run, table, rows, plot, options={**FULL_SIZE, "seed": 0}
+)
 
 if __name__ == "__main__":
-    main()
+    EXPERIMENT.main()

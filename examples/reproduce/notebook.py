@@ -14,26 +14,15 @@ from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parents[1] / "depth_without_limits.ipynb"
 
-
-def main():
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=NOTEBOOK)
-    args = parser.parse_args()
-    nbformat.write(executed(NOTEBOOK), args.out)
-
-
-def executed(path):
-    """A notebook, as it is on any machine that executes it."""
-    notebook = nbformat.read(path, as_version=4)
+    out = parser.parse_args().out
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
     metadata = copy.deepcopy(notebook.metadata)
-    client = NotebookClient(notebook, kernel_name="python3", record_timing=False)
-    client.execute()
+    NotebookClient(notebook, kernel_name="python3", record_timing=False).execute()
     notebook.metadata = metadata  # without the version of Python
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-    return notebook
-
-
-if __name__ == "__main__":
-    main()
+    nbformat.write(notebook, out)

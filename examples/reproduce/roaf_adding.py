@@ -2,8 +2,7 @@
 
     python examples/reproduce/roaf_adding.py
 
-Each network has the same units, the same data and the same minutes at most. It leaves a
-JSON, which a second call completes network by network, and the figure.
+Each network has the same units, the same data and the same minutes at most.
 
 The memory is a cyclic shift, one of whose eigenvalues is 1: along the mean of its
 features a signal stays as it is. ReLU with a negative bias lets nothing but the marked
@@ -20,11 +19,8 @@ BETA = 1e-4  # so small that the state hardly enters the activation
 
 def roaf(length):
     return {
-        "alpha": 1 - 0.01 / length,
-        "beta": BETA,
-        "scale": 1 / BETA,
-        "activation": "relu",
-        "filter": "shift",
+        **{"alpha": 1 - 0.01 / length, "beta": BETA, "scale": 1 / BETA},
+        **{"activation": "relu", "filter": "shift"},
         "kernel_initializer": keras.initializers.RandomUniform(-1, 1, seed=1),
         "recurrent_initializer": "zeros",
         "bias_initializer": keras.initializers.Constant(-1),
@@ -32,19 +28,13 @@ def roaf(length):
 
 
 TASK = _recurrent.Task(
-    script="reproduce/roaf_adding.py",
     stream=datasets.adding_problem,
     memoryless=lambda length: 1 / 6,
     loss="mse",
     features=2,
     outputs=1,
-    length=10_000,
-    units=128,
-    batch_size=50,
-    steps=1500,
-    learning_rate=1e-2,
     roaf=roaf,
 )
 
 if __name__ == "__main__":
-    _recurrent.main(TASK, __doc__)
+    _recurrent.experiment(__file__, TASK).main()

@@ -3,8 +3,7 @@
     python examples/reproduce/roaf_copy.py
 
 Ten symbols come, ten thousand blanks, a marker, and then they are to be given again.
-Each network has the same units, the same data and the same minutes at most. It leaves a
-JSON, which a second call completes network by network, and the figure.
+Each network has the same units, the same data and the same minutes at most.
 
 The memory is a cyclic shift. Its kernel starts at zero for the blank, so that it is
 silent while nothing happens, and a hidden layer reads it.
@@ -28,28 +27,18 @@ def silent_blank(shape, dtype=None):
 
 def roaf(length):
     return {
-        "alpha": 1 - 0.01 / length,
-        "beta": BETA,
-        "scale": 1 / BETA,
-        "readout": (128,),
-        "filter": "shift",
-        "kernel_initializer": silent_blank,
-        "recurrent_initializer": "zeros",
+        **{"alpha": 1 - 0.01 / length, "beta": BETA, "scale": 1 / BETA},
+        **{"readout": (128,), "filter": "shift"},
+        **{"kernel_initializer": silent_blank, "recurrent_initializer": "zeros"},
     }
 
 
 TASK = _recurrent.Task(
-    script="reproduce/roaf_copy.py",
     stream=datasets.copy_memory,
     memoryless=lambda length: 10 * np.log(8) / (length + 20),
     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     features=SYMBOLS,
     outputs=SYMBOLS,
-    length=10_000,
-    units=256,
-    batch_size=8,
-    steps=1500,
-    learning_rate=3e-3,
     roaf=roaf,
     return_sequences=True,
     padding=20,
@@ -57,4 +46,5 @@ TASK = _recurrent.Task(
 )
 
 if __name__ == "__main__":
-    _recurrent.main(TASK, __doc__)
+    defaults = {"units": 256, "batch_size": 8, "learning_rate": 3e-3}
+    _recurrent.experiment(__file__, TASK, **defaults).main()

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import functools
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -136,8 +137,10 @@ def loop(step, carry, count, reverse=False, like=None):
         written = [a.write(i, x) for a, x in zip(arrays, outputs, strict=True)]
         return turn + 1, tensors, written
 
-    structure, tensors = [], flatten(carry)
+    structure: list[Any] = []
+    tensors = flatten(carry)
     zero = tf.constant(0)
+    # To call one trace in the body would save another, but XLA cannot differentiate it.
     if like is None:
         _, specs = output_specs(flat_step, zero, tensors)
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -15,12 +16,12 @@ class RecalibrateBatchNorm(keras.callbacks.Callback):
     model will have. See `keras_bsnn.recalibration.recalibrate`.
 
     Args:
-        dataset: an array of inputs, or batches, as `recalibrate` takes them; 10,000
+        dataset: An array of inputs, or batches, as `recalibrate` takes them; 10,000
             training samples are plenty for 100 units.
-        folder: path of an existing folder for outputs of layers that do not fit into
+        folder: Path of an existing folder for outputs of layers that do not fit into
             memory. Defaults to `None`: they are kept in memory.
-        validation: bool, whether to recalibrate before each validation, too. Defaults
-            to `True`.
+        validation: Boolean, whether to recalibrate before each validation, too.
+            Defaults to `True`.
 
     Source: this package.
 
@@ -44,9 +45,9 @@ class RecalibrateBatchNorm(keras.callbacks.Callback):
         self.dataset, self.validation = dataset, validation
         self.recalibrate = Recalibration(folder)
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self.validation:
             self.recalibrate(self.model, self.dataset)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.recalibrate(self.model, self.dataset)

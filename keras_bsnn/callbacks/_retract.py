@@ -1,6 +1,7 @@
 """Kernels that stay orthogonal, whatever changes them."""
 
 import warnings
+from typing import Any
 
 import keras
 
@@ -10,34 +11,35 @@ from keras_bsnn.callbacks import _retraction
 class Retract(keras.callbacks.Callback):
     """Keeps kernels orthogonal where their constraint does not act.
 
-    The kernels with the constraint `keras_bsnn.constraints.Orthogonal`, also those in a
-    `DepthStack` and in frozen layers, may leave the orthogonal matrices by something
-    else than a step of the optimizer: an initializer of another kind, `set_weights`,
-    loading, an exponential moving average (`use_ema=True`), LoRA. This callback looks
-    at them when training, an evaluation or a prediction begins, after each epoch, and
-    when training ends. Each one whose error is above what the constraint allows (twice
-    its `tolerance`, 1e-5, or the rounding of its dtype) is replaced by the nearest
-    orthogonal matrix. A look takes less time than a training step.
+    The kernels with the constraint `keras_bsnn.constraints.Orthogonal`, including those
+    in a `DepthStack` and in frozen layers, may leave the orthogonal matrices by other
+    means than a step of the optimizer: an initializer of another kind, `set_weights`,
+    loading, an exponential moving average (`use_ema=True`), or LoRA. This callback
+    checks them when training, an evaluation or a prediction begins, after each epoch,
+    and when training ends. A kernel whose error is above what the constraint allows
+    (twice its `tolerance`, 1e-5, or the rounding of its dtype) is replaced by the
+    nearest orthogonal matrix. A check takes less time than a training step.
 
-    When training ends, all trainable kernels are: a float32 kernel ends with an error
-    below 1e-6.
+    When training ends, all trainable kernels are replaced in this way: a float32 kernel
+    then has an error below 1e-6.
 
-    Place it in the list of callbacks behind those that change weights
+    Place it in the list of callbacks after those that change weights
     (`keras.callbacks.SwapEMAWeights`), and before those that save them or measure
     (`keras.callbacks.ModelCheckpoint`, `RecalibrateBatchNorm`). `SwapEMAWeights` then
-    also takes orthogonal averages back, and goes on averaging from these; the weights
+    also restores orthogonal averages, and continues averaging from these; the weights
     that it trains are the optimizer's.
 
-    Of a layer with LoRA, the sum `kernel + alpha / rank * A @ B` becomes orthogonal, by
-    a change of the frozen kernel alone. `OrthogonalDense` has no LoRA, and layers of
-    Keras have none as long as they have a `kernel_constraint`; after
-    `layer.kernel_constraint = None` they do, and the built kernel keeps its constraint.
+    For a layer with LoRA, the sum `kernel + alpha / rank * A @ B` becomes orthogonal:
+    only the frozen kernel is changed. `OrthogonalDense` has no LoRA, and a layer of
+    Keras has none while it has a `kernel_constraint`. Once it is built, set
+    `layer.kernel_constraint = None` to enable LoRA: the kernel itself keeps the
+    constraint.
 
     Warns:
-        UserWarning: kernels had to be brought back, that is, their errors were above
-            what the constraint allows: how many, and the path and the error of the
-            worst. Or the entries of a kernel are not finite: it is left as it is. Each
-            at most once in a call of `fit`, `evaluate` or `predict`.
+        UserWarning: If kernels had to be brought back, with their number, and the path
+            and the error of the worst; or if a kernel has entries that are not finite,
+            and is left as it is. Each warning is given at most once in a call of `fit`,
+            `evaluate` or `predict`.
 
     Source: this package.
 
@@ -50,24 +52,24 @@ class Retract(keras.callbacks.Callback):
     >>> history = model.fit(x, y, callbacks=[keras_bsnn.callbacks.Retract()], verbose=0)
     """
 
-    def set_model(self, model):
-        """Keras calls it once for each call of `fit`, `evaluate` or `predict`."""
+    def set_model(self, model: keras.Model) -> None:
+        """Called by Keras once in each call of `fit`, `evaluate` or `predict`."""
         super().set_model(model)
-        self._warned = set()
+        self._warned: set[str] = set()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._bring_back()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._bring_back()
 
-    def on_predict_begin(self, logs=None):
+    def on_predict_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._bring_back()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._bring_back()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         # The optimizer's averages are in the model by now.
         self._bring_back(exactly=True)
 
@@ -78,16 +80,17 @@ class Retract(keras.callbacks.Callback):
             warnings.warn(found[kind], stacklevel=3)
 
 
-def retract(model):
-    """What the callback `Retract` does when training ends, at once.
+def retract(model: keras.layers.Layer) -> None:
+    """Does at once what the callback `Retract` does when training ends.
 
-    For instance after `model.set_weights` or `model.load_weights`.
+    Call it after `model.set_weights` or `model.load_weights`, for instance.
 
     Args:
-        model: a built Keras model, or layer.
+        model: A built Keras model, or layer.
 
     Warns:
-        UserWarning: as `Retract`.
+        UserWarning: If kernels had to be brought back or are not finite, as `Retract`
+            does.
 
     Source: this package.
 

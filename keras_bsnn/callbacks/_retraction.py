@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_bsnn import _backend, manifolds
+from keras_bsnn._parts import nested
 from keras_bsnn.ops import orthogonal
 
 ENTRIES_AT_ONCE = 2**22  # so that the copies in float64 stay small
@@ -13,16 +14,17 @@ EXACT = 1e-5  # above what `Orthogonal` leaves without a tolerance, in float32
 ROUNDING = {"float16": 2**-9, "bfloat16": 2**-6}  # twice what it can be in these
 
 
-def bring_back(model, exactly=False):
-    """Retracts each kernel whose constraint would not have left it as it is.
+def bring_back(model: keras.layers.Layer, exactly: bool = False) -> dict[str, str]:
+    """Retracts each kernel that is further from orthogonal than its constraint allows.
 
     Args:
-        model: a Keras model, in or out of `fit`.
-        exactly: whether to retract all trainable kernels besides.
+        model: A Keras model, in or out of `fit`.
+        exactly: Boolean, whether to retract all trainable kernels, too. Defaults to
+            `False`.
 
     Returns:
-        What there is to warn of, as a dict of at most two messages: what was brought
-        back (`"far"`), and what could not be (`"not finite"`).
+        A dict of at most two messages to warn with: on kernels that were brought back
+        (`"far"`), and on kernels that could not be (`"not finite"`).
     """
     if hasattr(model, "jax_state_sync"):  # within `fit`, the weights are in its loop
         model.jax_state_sync()
@@ -49,20 +51,20 @@ def _ordinary_error(variable):
 
 
 def _kernels(model):
-    """All kernels that have a manifold, also frozen ones."""
-    layers = [part for part in model._flatten_layers() if _has_lora(part)]
+    """Yields all kernels that have a manifold, including frozen ones."""
+    layers = filter(_has_lora, nested(model))
     adapted = {id(v): layer for layer in layers for v in layer.weights}
     for variable, manifold in manifolds.constrained(model.weights):
         yield _Kernel(variable, manifold, adapted.get(id(variable)))
 
 
 class _Kernel:
-    """A variable on a manifold, with what LoRA adds to it.
+    """A variable on a manifold, and the product that LoRA adds to it.
 
     Args:
-        variable: of a layer, or a stack.
-        manifold: its manifold.
-        layer: the one with LoRA whose kernel it is, or `None`.
+        variable: Variable of a layer or a stack.
+        manifold: The manifold of the variable.
+        layer: The layer with LoRA whose kernel it is, or `None`.
     """
 
     def __init__(self, variable, manifold, layer):
@@ -91,7 +93,7 @@ def _has_lora(layer):
 
 
 def _added_by_lora(layer):
-    """In float64, where the layer's own `kernel` has its dtype of computation."""
+    """The product that LoRA adds, in float64: `layer.kernel` has the compute dtype."""
     a, b = (
         keras.ops.convert_to_numpy(factor).astype("float64")
         for factor in (layer.lora_kernel_a, layer.lora_kernel_b)
@@ -100,15 +102,15 @@ def _added_by_lora(layer):
 
 
 def _errors(matrices, limit):
-    """The orthogonality error of each, not finite if an entry is not.
+    """The orthogonality error of each matrix, not finite if an entry is not.
 
-    In the place of errors below the limit there may be other numbers below it.
+    Errors below the limit may be replaced by other numbers below it.
     """
     return np.concatenate([_error(matrices[some], limit) for some in _slices(matrices)])
 
 
 def _error(matrices, limit):
-    # To look takes a few vectors; to measure would take as long as training steps.
+    # An estimate takes a few vectors; measuring would take as long as training steps.
     estimate = _wide(orthogonal.estimated_error, matrices)
     if estimate.max() <= limit:
         return estimate
@@ -116,11 +118,11 @@ def _error(matrices, limit):
 
 
 def _nearest(matrices, is_due):
-    """The matrices, with the nearest orthogonal ones in the place of those due."""
+    """The matrices, of which those due are replaced by the nearest orthogonal ones."""
     result = matrices.copy()
     for some in _slices(matrices):
         due = is_due[some, None, None]
-        # All of a slice, that shapes recur: each is compiled once.
+        # The whole slice, so that shapes recur and each is compiled once.
         if due.any():
             near = _wide(_polar, np.where(due, matrices[some], 0))
             result[some] = np.where(due, near, matrices[some])
@@ -133,7 +135,7 @@ def _slices(matrices):
 
 
 def _wide(function, matrices):
-    """`function(matrices)` in float64, from numpy to numpy."""
+    """`function(matrices)` in float64, from NumPy to NumPy."""
     with _backend.float64():
         tensor = keras.ops.convert_to_tensor(matrices.astype("float64"))
         return keras.ops.convert_to_numpy(function(tensor))
@@ -143,15 +145,15 @@ _polar = _backend.traced_once(manifolds.Stiefel().nearest)
 
 
 class _Some(NamedTuple):
-    """Matrices of one variable: how many, and the worst of them."""
+    """Some matrices of one variable: the error of the worst, its name, their number."""
 
     error: float
-    name: str
-    count: int
+    worst: str
+    number: int
 
 
 def _some(variable, errors, chosen):
-    """None or one `_Some` in a list."""
+    """A list of one `_Some`, or of none if no matrix is chosen."""
     if not chosen.any():
         return []
     worst = int(np.argmax(np.where(chosen, errors, -1)))
@@ -168,16 +170,16 @@ def _messages(far, not_finite):
             f"{_count(far)} of the orthogonal kernels had to be brought back: the "
             f"worst, {name}, had an orthogonality error of {error:.3g}. The constraint "
             "does not act on weights that are drawn, set or loaded, on averages (EMA), "
-            "and under LoRA."
+            "or under LoRA."
         )
     if not_finite:
         found["not finite"] = (
             f"{_count(not_finite)} of the orthogonal kernels could not be brought back "
-            "and were left as they are, for not all their entries are finite: "
-            f"{not_finite[0].name} is the first."
+            "and were left as they are, because not all their entries are finite: "
+            f"{not_finite[0].worst} is the first."
         )
     return found
 
 
 def _count(somes):
-    return sum(some.count for some in somes)
+    return sum(some.number for some in somes)

@@ -4,13 +4,15 @@ import functools
 import warnings
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_bsnn import plots
+from keras_bsnn._types import Tensor
 from keras_bsnn.callbacks import _tensorboard
-from keras_bsnn.diagnostics import SignalMeter
+from keras_bsnn.diagnostics import SignalMeter, SignalReport
 
 
 class SignalMonitor(keras.callbacks.Callback):
@@ -25,22 +27,22 @@ class SignalMonitor(keras.callbacks.Callback):
     largest in any layer but the last.
 
     Args:
-        x: a batch of inputs to measure on, an array or a structure of arrays.
-        y: the targets of these inputs.
-        every: integer, the number of batches from one measurement to the next.
+        x: A batch of inputs to measure on, an array or a structure of arrays.
+        y: The targets of these inputs.
+        every: Integer, the number of batches from one measurement to the next.
             Defaults to `None`: one measurement after each epoch.
-        log_dir: path of a folder for TensorBoard, which then shows under `signal` these
+        log_dir: Path of a folder for TensorBoard, which then shows under `signal` these
             numbers, how outputs and gradients are distributed over the layers, and the
             figure `plots.signals`. Defaults to `None`: no such files. It needs the
             package tensorboard.
-        stop_if_not_finite: bool, whether to end training, with a warning, when an
+        stop_if_not_finite: Boolean, whether to end training, with a warning, when an
             output or a gradient is not finite. Defaults to `True`.
-        training: bool, as in `signal_report`. Defaults to `True`.
+        training: Boolean, as in `signal_report`. Defaults to `True`.
         jit_compile: `True`, `False` or `"auto"`, as in `signal_report`. Defaults to
             `"auto"`.
 
     Attributes:
-        reports: dict from the number of batches so far to a `SignalReport`.
+        reports: Dict from the number of batches so far to a `SignalReport`.
 
     Raises:
         ValueError: If `every` is not as described, or if the model or the batch are not
@@ -62,8 +64,8 @@ class SignalMonitor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        x,
-        y,
+        x: Tensor,
+        y: Tensor,
         every: int | None = None,
         log_dir: str | Path | None = None,
         stop_if_not_finite: bool = True,
@@ -80,26 +82,29 @@ class SignalMonitor(keras.callbacks.Callback):
         self.log_dir = log_dir
         self.stop_if_not_finite = stop_if_not_finite
         self.training, self.jit_compile = training, jit_compile
-        self.step, self.reports = 0, {}
+        self.step = 0
+        self.reports: dict[int, SignalReport] = {}
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.meter = SignalMeter(self.model, self.training, self.jit_compile)
-        self.writer = self.log_dir and _tensorboard.Writer(self.log_dir)
+        self.writer = _tensorboard.Writer(self.log_dir) if self.log_dir else None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.before = self.step
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         # With `steps_per_execution`, several batches may have passed.
         last, self.step = self.step, self.before + batch + 1
         if self.every and self.step // self.every > last // self.every:
             self._measure(logs)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.every is None:
             self._measure(logs)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.writer:
             self.writer.close()
 
@@ -109,7 +114,7 @@ class SignalMonitor(keras.callbacks.Callback):
         report = self.reports[self.step] = self.meter(self.x, self.y)
         logs.update(short := _short(report))
         if self.writer:
-            self._write(report, short)
+            self._write(self.writer, report, short)
         if self.stop_if_not_finite and not report.is_finite:
             self.model.stop_training = True
             warnings.warn(
@@ -117,17 +122,17 @@ class SignalMonitor(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    def _write(self, report, short):
+    def _write(self, writer, report, short):
         for name, value in short.items():
-            self.writer.scalar(name.replace("_", "/", 1), value, self.step)
+            writer.scalar(name.replace("_", "/", 1), value, self.step)
         for name in ("root_mean_square", "gradient", "weight_gradient"):
             norms = getattr(report, name)
             drawn = np.log10(norms[norms > 0])
-            self.writer.histogram(f"signal/log10 {name} of layers", drawn, self.step)
+            writer.histogram(f"signal/log10 {name} of layers", drawn, self.step)
         curve = {f"after {self.step} batches": report}
         # Small, because TensorBoard shows it small.
         draw = functools.partial(plots.signals, curve, size=(4, 4), dpi=100)
-        self.writer.image("signal/layers", draw, self.step)
+        writer.image("signal/layers", draw, self.step)
 
 
 def _short(report):

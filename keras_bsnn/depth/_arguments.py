@@ -1,5 +1,7 @@
 """What a stack is given: its checks, and the shapes and dtypes of its call."""
 
+from typing import Any, NamedTuple
+
 import keras
 from keras import ops
 
@@ -85,11 +87,11 @@ def check_initializers(block):
 def check_per_layer(per_layer, depth):
     for name, value in per_layer.items():
         for x in keras.tree.flatten(value):
-            shape = getattr(x, "shape", ())
-            if not len(shape) or shape[0] != depth:
+            shape = tuple(getattr(x, "shape", ()))
+            if not shape or shape[0] != depth:
                 raise ValueError(
                     f"`per_layer[{name!r}]` must have a leading axis of depth={depth}. "
-                    f"Received: shape={tuple(shape)}"
+                    f"Received: shape={shape}"
                 )
 
 
@@ -135,13 +137,30 @@ def from_config(config):
     return _backend.map_tensors(spec, tree)
 
 
-def cast(inputs, dtype):
-    """The inputs in the dtype of a policy; integers stay what they are."""
-    return _backend.map_tensors(
-        lambda x: ops.cast(x, dtype) if _backend.is_float(x) else x, tensors(inputs)
+class Arguments(NamedTuple):
+    """What a stack is called with, as structures of tensors; see `DepthStack`."""
+
+    inputs: Any
+    context: tuple = ()
+    per_layer: Any = ()
+    masks: tuple = (None, None)
+
+
+def of_call(inputs, context, per_layer, masks, stack):
+    """The `Arguments` of a call of a stack.
+
+    Floating point inputs are in the dtype of its policy; integers stay what they are.
+
+    Raises:
+        ValueError: a tensor of `per_layer` has another depth.
+    """
+    per_layer = per_layer or {}
+    check_per_layer(per_layer, stack.depth)
+    inputs, context, per_layer = _backend.map_tensors(
+        ops.convert_to_tensor, (inputs, context, per_layer)
     )
-
-
-def tensors(tree):
-    """A structure of arrays, variables or tensors as one of tensors."""
-    return _backend.map_tensors(ops.convert_to_tensor, tree)
+    inputs = _backend.map_tensors(
+        lambda x: ops.cast(x, stack.compute_dtype) if _backend.is_float(x) else x,
+        inputs,
+    )
+    return Arguments(inputs, context, per_layer, masks)

@@ -1,11 +1,13 @@
 """What a stack has besides its weights, out of the sight of Keras."""
 
 import functools
+import math
+from typing import Any
 
 from keras_bsnn import _backend
-from keras_bsnn.depth import _options
+from keras_bsnn.depth import _checkpoints, _loop, _options
+from keras_bsnn.depth._block_rule import BlockRule
 from keras_bsnn.depth._rule import Layer
-from keras_bsnn.depth._template import BlockRule
 
 
 class Hidden:
@@ -21,8 +23,8 @@ class Hidden:
 
     def __init__(self, block):
         self.block = block
-        self.specs = None
-        self.built = None
+        self.specs: Any = None
+        self.built: Built | None = None
 
 
 class Built:
@@ -49,11 +51,40 @@ class Built:
         """The one layer that takes the weights of each in turn."""
         return self.template.new(f"{self.template.block.name}_each")
 
-    def shards(self):
-        """Among how many devices a `keras.distribution` divides the layers."""
-        return max(map(_backend.shards, self.stacks))
+    def run(self, arguments, training, options):
+        """Runs the loop, traced once if it is called outside of a graph.
 
-    def rule_and_layers(self, training, block=None):
+        Args:
+            arguments: a `_arguments.Arguments`.
+            training: as in the call of a layer.
+            options: an `_options.Options`.
+
+        Returns:
+            A `Step`, as of `_checkpoints.run`.
+        """
+        inputs, observed = arguments.inputs, options.observed
+        self.template.check_inputs(inputs)
+        rule, layers = self._rule_and_layers(
+            arguments, training, observed and observed.block
+        )
+        rule, layers = _options.around(rule, layers, options)
+        keep = training is not False or observed is not None
+        depth = self.stacks[0].shape[0]
+        shards = max(map(_backend.shards, self.stacks))
+        loop = _loop.Loop(depth, keep, math.gcd(shards, depth))
+
+        def run(inputs, *groups):
+            layers = Layer(*groups)
+            return _checkpoints.run(rule, inputs, layers, loop, options.every)
+
+        if _backend.is_concrete(_backend.flatten(inputs)[0]):
+            run = _backend.traced_once(run)
+            if not observed:
+                key = training, self.template.block.trainable
+                run = self.traced.setdefault(key, run)
+        return run(inputs, *layers[:-1])
+
+    def _rule_and_layers(self, arguments, training, block=None):
         """The rule of a layer, and the tensors of all of them.
 
         It is the block's own rule where it has one for what its `call` does.
@@ -66,7 +97,13 @@ class Built:
             [_backend.read(v) for v in group]
             for group in (self.weights, self.constants)
         )
-        return BlockRule(self.template, training, block), Layer(weights, constants)
+        layers = Layer(
+            (weights, arguments.per_layer),
+            constants,
+            arguments.context,
+            arguments.masks,
+        )
+        return BlockRule(self.template, training, block), layers
 
     def _with_regularizer(self, rule, block):
         if block.activity_regularizer is None:

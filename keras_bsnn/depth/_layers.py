@@ -7,7 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend, _facts, _parts, _steps, manifolds
+from keras_bsnn import _backend, _parts, manifolds
+from keras_bsnn._types import Config, Shape
 from keras_bsnn.depth import _arguments, _per_layer
 from keras_bsnn.depth._built import Built, Hidden
 from keras_bsnn.depth._template import Template, clone, ordered
@@ -42,12 +43,12 @@ class StackedLayers(keras.layers.Layer):
         return super().trainable
 
     @trainable.setter
-    def trainable(self, value: bool):
+    def trainable(self, value: bool) -> None:
         keras.layers.Layer.trainable.fset(self, value)
         if self._built:
             self.block.trainable = value
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape | None) -> None:
         inputs, context, per_layer = self._hidden.specs or (
             keras.KerasTensor(input_shape, self.compute_dtype),
             (),
@@ -90,10 +91,10 @@ class StackedLayers(keras.layers.Layer):
         stack.stacked_axes = 1 + manifolds.stacked_axes(variable)
         return stack
 
-    def get_build_config(self):
+    def get_build_config(self) -> Config:
         return {"call": _arguments.to_config(self._hidden.specs)}
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: Config) -> None:
         self._hidden.specs = _arguments.from_config(config["call"])
         self.build(None)
 
@@ -153,22 +154,6 @@ class StackedLayers(keras.layers.Layer):
         for part in _parts.parts(self.block):
             weights = [stack_of[id(weight)] for weight in part.weights]
             yield part._replace(weights=weights).within(self.name, self.depth)
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether it is an affine map in evaluation, as its block is."""
-        return _facts.is_affine(self.block) and not self.return_sequences
-
-    def export_steps(self) -> list | None:
-        """What the layers compute in evaluation, for `keras_bsnn.export`.
-
-        `None` where the output of every layer is returned.
-        """
-        if self.return_sequences:
-            return None
-        if self.is_affine:
-            return [_steps.affine(self)]
-        return [_steps.Layers(self.each_layer(), self.depth)]
 
     @classmethod
     def from_layers(cls, layers: Iterable[keras.Layer], **kwargs: Any) -> Self:

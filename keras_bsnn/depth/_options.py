@@ -21,18 +21,32 @@ class Observed(NamedTuple):
     tap: Callable
 
 
-def around(rule, layers, every_output, observed):
+class Options(NamedTuple):
+    """What a stack is asked for.
+
+    Attributes:
+        every_output: whether the output of each layer is an output.
+        every: as `checkpoint_every` of `DepthStack`.
+        observed: an `Observed`, or `None`.
+    """
+
+    every_output: bool
+    every: int | None = None
+    observed: Observed | None = None
+
+
+def around(rule, layers, options):
     """The rule with its options, and the tensors of the layers as it takes them.
 
     Args:
         rule: a `Rule`.
         layers: a `Layer`.
-        every_output: whether the output of each layer is an output.
-        observed: an `Observed`, or `None`.
+        options: an `Options`.
     """
+    observed = options.observed
     if observed:
         rule = Tapped(rule, observed.tap)
-    if every_output or observed:
+    if options.every_output or observed:
         rule = EveryOutput(rule)
     if observed:
         rule = Probed(rule)

@@ -19,6 +19,14 @@ class Layer(NamedTuple):
         shared: tensors that all layers use, and that have gradients.
         fixed: tensors that all layers use, and that have none.
         index: position of the layer in the stack, an integer tensor.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_bsnn.depth import Layer
+    >>> layer = Layer(weights={"scale": keras.ops.ones(3)})
+    >>> layer.weights["scale"].shape, layer.constants
+    (TensorShape([3]), ())
     """
 
     weights: Any = ()
@@ -36,6 +44,14 @@ class Step(NamedTuple):
         outputs: further results of this layer, with gradients.
         updates: further results without gradients, such as new moving statistics.
         kept: what the gradient needs. `None` stands for the carry that entered.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_bsnn.depth import Step
+    >>> step = Step(keras.ops.ones((2, 3)))
+    >>> step.carry.shape, step.kept is None
+    (TensorShape([2, 3]), True)
     """
 
     carry: Any

@@ -1,17 +1,15 @@
 """A stack of equal layers as one layer: depth is an axis of its weights."""
 
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
 
-from keras_bsnn import _backend
-from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options
+from keras_bsnn import _backend, _facts, _steps
+from keras_bsnn._types import Config, Shape
+from keras_bsnn.depth import _arguments, _options
 from keras_bsnn.depth._layers import StackedLayers
-from keras_bsnn.depth._rule import Layer
-from keras_bsnn.depth._template import BlockRule
 from keras_bsnn.ops import _check
 
 
@@ -104,16 +102,16 @@ class DepthStack(StackedLayers):
 
     def call(
         self,
-        inputs,
-        *context,
-        per_layer=None,
-        training=None,
-        mask=None,
-        inputs_mask=None,
-        context_mask=None,
-    ):
+        inputs: Any,
+        *context: Any,
+        per_layer: dict[str, Any] | None = None,
+        training: bool | None = None,
+        mask: Any = None,
+        inputs_mask: Any = None,
+        context_mask: Any = None,
+    ) -> Any:
         masks = (inputs_mask if mask is None else mask), context_mask
-        found = self._run(inputs, context, per_layer or {}, masks, training)
+        found = self._run(inputs, context, per_layer, masks, training)
         return self._with_effects(found)
 
     def observe(
@@ -121,39 +119,34 @@ class DepthStack(StackedLayers):
         inputs: Any,
         *context: Any,
         probes: Any,
-        per_layer: dict | None = None,
-        training: bool | None = None,
-        mask: Any = None,
         block: keras.Layer | None = None,
-        tap: Callable | None = None,
+        tap: Callable = tuple,
+        **kwargs: Any,
     ) -> tuple:
         """Calls the stack, and gives what passes between its layers, for diagnostics.
 
         It is the same loop as in `call`, with the same numbers.
 
         Args:
-            inputs: as in the call of the stack; so are `context`, `per_layer`,
-                `training` and `mask`.
-            *context: see there.
+            inputs: as in the call of the stack.
             probes: tensor of zeros like the outputs, of shape `(depth, batch, ...)`.
                 The gradient with respect to it is that of the outputs.
-            per_layer: see there.
-            training: see there.
-            mask: see there.
             block: another layer with the variables of `block`, to be called in its
                 place. Defaults to `None`.
             tap: callable without arguments that returns a structure of tensors. It is
-                called once after each layer, while the loop is traced. Defaults to
-                `None`.
+                called once after each layer, while the loop is traced.
+            *context: as in the call of the stack.
+            **kwargs: `per_layer`, `training` and `mask`, as in the call of the stack.
 
         Returns:
             What `call` returns; the output of each layer, of shape
             `(depth, batch, ...)`; and what `tap` returned, with a leading axis of
             `depth`.
         """
-        observed = _options.Observed(probes, block, tap or tuple)
-        arguments = inputs, context, per_layer or {}, (mask, None), training
-        found = self._run(*arguments, observed)
+        observed = _options.Observed(probes, block, tap)
+        per_layer, masks = kwargs.get("per_layer"), (kwargs.get("mask"), None)
+        training = kwargs.get("training")
+        found = self._run(inputs, context, per_layer, masks, training, observed)
         outputs, others = found.outputs
         taps, updates = found.updates
         inner = found._replace(outputs=others, updates=updates)
@@ -161,30 +154,17 @@ class DepthStack(StackedLayers):
             inner = inner._replace(outputs=(outputs, others))
         return self._with_effects(inner), outputs, taps
 
+    def every_output(self, inputs: Any, probes: Any, **kwargs: Any) -> tuple:
+        """Returns the output of each layer, and what a tap returned.
+
+        The arguments and the results are those of `observe`, in short.
+        """
+        return self.observe(inputs, probes=probes, **kwargs)[1:]
+
     def _run(self, inputs, context, per_layer, masks, training, observed=None):
-        """The loop over depth, traced once if it is called outside of a graph."""
-        built = self._built
-        _arguments.check_per_layer(per_layer, self.depth)
-        inputs = _arguments.cast(inputs, self.compute_dtype)
-        built.template.check_inputs(inputs)
-        rule, layers = built.rule_and_layers(training, observed and observed.block)
-        if isinstance(rule, BlockRule):
-            context, per_layer = _arguments.tensors((context, per_layer))
-            weights = layers.weights, per_layer
-            layers = Layer(weights, layers.constants, context, masks)
-        rule, layers = _options.around(rule, layers, self.return_sequences, observed)
-        keep = training is not False or observed is not None
-        loop = _loop.Loop(self.depth, keep, math.gcd(built.shards(), self.depth))
-
-        def run(inputs, *groups):
-            layers = Layer(*groups)
-            return _checkpoints.run(rule, inputs, layers, loop, self.checkpoint_every)
-
-        if _backend.is_concrete(_backend.flatten(inputs)[0]):
-            run = _backend.traced_once(run)
-            if not observed:
-                run = built.traced.setdefault((training, self.block.trainable), run)
-        return run(inputs, *layers[:-1])
+        arguments = _arguments.of_call(inputs, context, per_layer, masks, self)
+        options = (self.return_sequences, self.checkpoint_every, observed)
+        return self._built.run(arguments, training, _options.Options(*options))
 
     def _with_effects(self, found):
         """The result of a call, once losses are added and variables are changed."""
@@ -199,29 +179,45 @@ class DepthStack(StackedLayers):
             self._built.constants[i].assign(value)
         return (result, extras) if _backend.flatten(extras) else result
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         if self.return_sequences:
             return (input_shape[0], self.depth, *input_shape[1:])
         return tuple(input_shape)
 
-    def compute_output_spec(self, inputs, *context, **kwargs):
+    def compute_output_spec(self, inputs: Any, *context: Any, **kwargs: Any) -> Any:
         def spec(x):
             dtype = self.compute_dtype if _backend.is_float(x) else x.dtype
             return keras.KerasTensor(self.compute_output_shape(x.shape), dtype)
 
-        result = _backend.map_tensors(spec, inputs)
-        extras = self._built.template.extras
+        def stacked(x):
+            return keras.KerasTensor((self.depth, *x.shape), x.dtype)
+
+        result, extras = _backend.map_tensors(spec, inputs), self._built.template.extras
         if not _backend.flatten(extras):
             return result
-        return result, _backend.map_tensors(
-            lambda x: keras.KerasTensor((self.depth, *x.shape), x.dtype), extras
-        )
+        return result, _backend.map_tensors(stacked, extras)
 
-    def compute_mask(self, inputs, previous_mask):
-        is_plain = not self.return_sequences and self._built.template.extras is None
-        return previous_mask if is_plain else None
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        has_more = self.return_sequences or self._built.template.extras is not None
+        return None if has_more else previous_mask
 
-    def get_config(self):
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is an affine map in evaluation, as its block is."""
+        return _facts.is_affine(self.block) and not self.return_sequences
+
+    def export_steps(self) -> list | None:
+        """What the layers compute in evaluation, for `keras_bsnn.export`.
+
+        `None` where more than the last tensor is returned.
+        """
+        if self.return_sequences or not self._built.template.maps_a_tensor:
+            return None
+        if self.is_affine:
+            return [_steps.affine(self, self._hidden.specs[0].shape)]
+        return [_steps.Layers(self.each_layer(), self.depth)]
+
+    def get_config(self) -> Config:
         block = keras.saving.serialize_keras_object(self.block)
         block.pop("build_config", None)  # as it was before it was built
         return {
@@ -233,6 +229,6 @@ class DepthStack(StackedLayers):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         deserialize = keras.saving.deserialize_keras_object
         return cls(**_check.deserialized(config, "block", "a Keras layer", deserialize))

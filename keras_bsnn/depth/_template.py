@@ -7,7 +7,6 @@ from keras import ops
 
 from keras_bsnn import _backend
 from keras_bsnn.depth import _arguments, _per_layer
-from keras_bsnn.depth._rule import Rule, Step
 
 
 class Template:
@@ -74,6 +73,13 @@ class Template:
             is_pair and _shapes(outputs[0]) == expected
         )
 
+    @property
+    def maps_a_tensor(self):
+        """Whether a layer is called with one tensor and returns one."""
+        inputs, context, per_layer = self.arguments
+        is_one = isinstance(inputs, keras.KerasTensor)
+        return is_one and not context and not per_layer and self.extras is None
+
     def check_inputs(self, inputs):
         """Raises `ValueError` for integers where the layers return floating point."""
 
@@ -137,36 +143,6 @@ class Template:
             if scope.get_current_value(v) is not before[id(v)]
         }
         return outputs, scope.losses, updates
-
-
-class BlockRule(Rule):
-    """The rule of any block, from its call.
-
-    The outputs of a layer are its loss, a list of none or one, and what the block
-    returns besides its first output.
-
-    Args:
-        template: a `Template`.
-        training: as in the call of a layer.
-        block: as for `Template.call`.
-    """
-
-    def __init__(self, template, training, block=None):
-        self.template = template
-        self.training = training
-        self.block = block
-
-    def step(self, carry, layer):
-        found = self.template.call(carry, layer, self.training, self.block)
-        outputs, losses, updates = found
-        carry, extras = self.template.split(outputs)
-        return Step(carry, (_total(losses), extras), updates)
-
-
-def _total(losses):
-    """The sum, in float32 or wider, as a list; an empty one if there is no loss."""
-    each = [ops.sum(_backend.at_least_float32(loss)) for loss in losses]
-    return [sum(each)] if each else []
 
 
 class _Mask(keras.layers.Layer):

@@ -6,18 +6,19 @@ import keras
 import numpy as np
 
 from keras_bsnn._parts import parts
+from keras_bsnn._types import Tensor
 from keras_bsnn.layers import BatchNormDense
 
 
-def check_batch(model: keras.Sequential, x) -> int | None:
+def check_batch(model: keras.Sequential, x: Tensor) -> int | None:
     """Warns of a batch on which batch normalization makes gradients explode.
 
     Gradients grow with depth if fewer samples are linearly independent than there are
     units: in a small batch, or in one in which samples repeat.
 
     Args:
-        model: a built `keras.Sequential` with layers of `BatchNormDense`.
-        x: a batch of inputs, an array or tensor of shape `(batch, ...)`.
+        model: A built `keras.Sequential` with layers of `BatchNormDense`.
+        x: A batch of inputs, an array or tensor of shape `(batch, ...)`.
 
     Returns:
         The number of linearly independent samples where the first of these layers

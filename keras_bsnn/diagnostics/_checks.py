@@ -1,10 +1,12 @@
-"""Checks of what a meter is given."""
+"""Checks of the arguments of a meter."""
 
 import keras
 import numpy as np
 
+from keras_bsnn._types import Tensor
 
-def check_model(model) -> None:
+
+def check_model(model: keras.Model) -> None:
     """Raises `ValueError` for a model that cannot be measured."""
     if not isinstance(model, keras.Model) or not model.built or not model.compiled:
         raise ValueError(
@@ -17,7 +19,7 @@ def check_model(model) -> None:
         )
 
 
-def check_batch(model, x, y) -> None:
+def check_batch(model: keras.Model, x: Tensor, y: Tensor) -> None:
     """Raises `ValueError` for inputs and targets that do not fit the model."""
     sizes = {len(z) for z in keras.tree.flatten((x, y))}
     if len(sizes) != 1:
@@ -29,7 +31,7 @@ def check_batch(model, x, y) -> None:
 
 
 def _check_inputs(model, x):
-    """Raises `ValueError` where the model says what it takes, and this is not it."""
+    """Raises `ValueError` if the shapes of the inputs of the model are other ones."""
     inputs = getattr(model, "inputs", None)
     if not inputs:
         return

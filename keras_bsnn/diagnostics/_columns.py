@@ -5,15 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-NOTHING = "\N{EN DASH}"  # for what a layer does not have
+NOTHING = "\N{EN DASH}"  # in place of a value that a layer does not have
 
 
-def number(value) -> str:
+def number(value: float) -> str:
     """Returns a number with three digits, so that columns are even."""
     return f"{value:#.3g}".removesuffix(".")
 
 
-def whole(value) -> str:
+def whole(value: float) -> str:
     """Returns an integer with commas between the thousands."""
     return f"{value:,.0f}"
 

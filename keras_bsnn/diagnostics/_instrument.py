@@ -5,7 +5,7 @@ threads can call, train and save the model at the same time.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import keras
 
@@ -32,24 +32,6 @@ def instrumented(
         copy = copies.of(layer)
         vars(copy)["call"] = _disguised(wrap(layer, copy), copy.call)
     return twin
-
-
-def nested(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """Yields a layer and those that its attributes hold, however deeply, each once."""
-    seen, waiting = set(), [layer]
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, keras.layers.Layer):
-            yield value
-        if isinstance(value, keras.Operation):
-            value = vars(value)
-        if isinstance(value, dict):
-            waiting.extend(value.values())
-        elif isinstance(value, (list, tuple, set)):
-            waiting.extend(value)
 
 
 def _disguised(function, call):

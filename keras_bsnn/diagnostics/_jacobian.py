@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_bsnn._parts import parts
+from keras_bsnn._types import Tensor
 from keras_bsnn.layers import ROAFDense
 from keras_bsnn.ops import isometry, roaf
 
@@ -14,10 +15,10 @@ class JacobianCheck(NamedTuple):
     """The extreme singular values of a Jacobian, and their bounds.
 
     Attributes:
-        low: the lower bound.
-        smallest: the smallest singular value over all samples.
-        largest: the largest singular value over all samples.
-        high: the upper bound.
+        low: The lower bound.
+        smallest: The smallest singular value over all samples.
+        largest: The largest singular value over all samples.
+        high: The upper bound.
 
     Example:
 
@@ -44,9 +45,9 @@ def jacobian_bounds(
     """Returns bounds of the singular values of the Jacobian of additive filters.
 
     Args:
-        layer: a built `ROAFDense`, or a `DepthStack` of it.
-        lipschitz: the largest slope of the activation. Defaults to 1, which is that of
-            tanh and of ReLU.
+        layer: A built `ROAFDense`, or a `DepthStack` of it.
+        lipschitz: Number, the largest slope of the activation. Defaults to 1, the slope
+            of tanh and of ReLU.
 
     Returns:
         The lower and the upper bound, from the present norm of each kernel.
@@ -78,16 +79,16 @@ def jacobian_bounds(
 
 
 def check_jacobian(
-    layer: keras.layers.Layer, x, lipschitz: float = 1.0
+    layer: keras.layers.Layer, x: Tensor, lipschitz: float = 1.0
 ) -> JacobianCheck:
     """Compares the Jacobian of layers with additive filters with its bounds.
 
     The cost is a backward pass for each unit.
 
     Args:
-        layer: a built `ROAFDense`, or a `DepthStack` of it.
-        x: inputs of the layer, an array or tensor of shape `(batch, units)`.
-        lipschitz: the largest slope of the activation. Defaults to 1.
+        layer: A built `ROAFDense`, or a `DepthStack` of it.
+        x: Inputs of the layer, an array or tensor of shape `(batch, units)`.
+        lipschitz: Number, the largest slope of the activation. Defaults to 1.
 
     Returns:
         A `JacobianCheck`.

@@ -1,22 +1,29 @@
 """Measures what passes through the layers of a model, forwards and backwards."""
 
 import collections
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend, _model
+from keras_bsnn._types import Tensor
 from keras_bsnn.diagnostics import _checks, _statistics
 from keras_bsnn.diagnostics._report import ARRAYS, SignalReport
-from keras_bsnn.diagnostics._sites import Observed
+from keras_bsnn.diagnostics._sites import Observed, Site
 from keras_bsnn.ops import isometry
 
 FEW = 50  # layers that XLA compiles sooner than JAX runs them one by one
 
 
 def signal_report(
-    model: keras.Model, x, y, training: bool = True, jit_compile: bool | str = "auto"
+    model: keras.Model,
+    x: Tensor,
+    y: Tensor,
+    training: bool = True,
+    jit_compile: bool | str = "auto",
 ) -> SignalReport:
     """Measures how signals and gradients pass through each layer of a model.
 
@@ -27,12 +34,12 @@ def signal_report(
     layers.
 
     Args:
-        model: a built `keras.Model`, compiled with a loss.
-        x: a batch of inputs, an array of shape `(batch, ...)`, or a structure of such.
-        y: the targets of these inputs.
-        training: bool, as in the call of a model. Defaults to `True`: as in a training
-            step, batch normalization takes the statistics of the batch.
-        jit_compile: whether XLA compiles the measurement: `True`, which is worth it
+        model: A built `keras.Model`, compiled with a loss.
+        x: A batch of inputs, an array of shape `(batch, ...)`, or a structure of such.
+        y: The targets of these inputs.
+        training: Boolean, as in the call of a model. Defaults to `True`: batch
+            normalization takes the statistics of the batch, as in a training step.
+        jit_compile: Whether XLA compiles the measurement: `True`, which is worth it
             only for many measurements, `False`, or `"auto"`. The default, `"auto"`,
             compiles on JAX if there are at most 50 layers, a stack counting as one.
 
@@ -67,8 +74,8 @@ class SignalMeter:
     `SignalReport`.
 
     Args:
-        model: a built `keras.Model`, compiled with a loss.
-        training: bool, as in the call of a model. Defaults to `True`.
+        model: A built `keras.Model`, compiled with a loss.
+        training: Boolean, as in the call of a model. Defaults to `True`.
         jit_compile: `True`, `False` or `"auto"`, as in `signal_report`.
 
     Raises:
@@ -99,9 +106,9 @@ class SignalMeter:
         self.model, self.training, self.jit_compile = model, training, jit_compile
         self._observed = Observed(model)
         self._variables = list({id(v): v for v in model.variables}.values())
-        self._functions = {}
+        self._functions: dict[Any, tuple[list[Site], Callable]] = {}
 
-    def __call__(self, x, y) -> SignalReport:
+    def __call__(self, x: Tensor, y: Tensor) -> SignalReport:
         _checks.check_batch(self.model, x, y)
         loss, sites, measured = self._measured(x, y)
         for values in measured:
@@ -145,8 +152,8 @@ class SignalMeter:
         count = len(keras.tree.flatten((x, y)))
 
         def function(*flat):
-            batch = keras.tree.pack_sequence_as((x, y), flat[:count])
-            return self._measure(*batch, flat[count:], sites)
+            inputs, targets = keras.tree.pack_sequence_as((x, y), flat[:count])
+            return self._measure(inputs, targets, flat[count:], sites)
 
         return _backend.compiled(function, self._uses_xla(sites))
 
@@ -194,15 +201,15 @@ class SignalMeter:
             value = self.model.compute_loss(
                 x=x, y=y, y_pred=y_pred, training=self.training
             )
-        # The model itself was not called, so that it does not know these.
+        # The model itself was not called, so it does not have these.
         for added in scope.losses:
             value = value + ops.cast(ops.sum(added), value.dtype)
         return value, outputs
 
 
 def _numbered(names):
-    """Returns names in which those that come again, of shared layers, are numbered."""
-    seen = collections.Counter()
+    """Returns the names, of which those that recur, of shared layers, are numbered."""
+    seen: collections.Counter[str] = collections.Counter()
     numbered = []
     for name in names:
         seen[name] += 1

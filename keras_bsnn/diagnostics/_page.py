@@ -5,6 +5,7 @@ import datetime
 import html
 import io
 import re
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,17 +14,20 @@ from keras_bsnn.diagnostics import _verdict
 from keras_bsnn.diagnostics._columns import COLUMNS, number, whole
 from keras_bsnn.diagnostics._template import PAGE
 
+if TYPE_CHECKING:
+    from keras_bsnn.diagnostics._report import SignalReport
+
 ROWS = 300  # of the table, at most: a deeper model shows some of its layers
 ENDS = 10  # layers at either end that are always shown
 
 
-def render(report, title: str, facts: dict) -> str:
+def render(report: "SignalReport", title: str, facts: dict[str, str]) -> str:
     """Returns the page of a `SignalReport`.
 
     Args:
-        report: the report.
-        title: title of the page.
-        facts: dict from a label to a text, on what was measured.
+        report: The report.
+        title: String, the title of the page.
+        facts: Dict from a label to a text, on the measurement.
     """
     sentences = _verdict.sentences(report)
     is_good = report.gets_through
@@ -66,8 +70,8 @@ def _terms(texts):
 def _picture(report):
     """Returns the figure as SVG, which is small and sharp at any size."""
     file = io.BytesIO()
-    saving = {"format": "svg", "transparent": True, "metadata": {"Date": None}}
-    plots.signals({"": report}, file, size=(5.5, 5), **saving)
+    saving: dict[str, Any] = {"format": "svg", "metadata": {"Date": None}}
+    plots.signals({"": report}, file, size=(5.5, 5), transparent=True, **saving)
     return base64.b64encode(file.getvalue()).decode()
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,9 +97,10 @@ class SignalReport:
     def trained(self) -> "SignalReport":
         """Returns the report on the layers that have trainable weights."""
         rows = np.flatnonzero(self.parameters)
-        names = {name: [getattr(self, name)[i] for i in rows] for name in NAMES}
-        columns = {name: getattr(self, name)[rows] for name in ARRAYS}
-        return SignalReport(**names, **columns, loss=self.loss)
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in ARRAYS}
+        for name in NAMES:
+            columns[name] = [getattr(self, name)[i] for i in rows]
+        return dataclasses.replace(self, **columns)
 
     def to_dict(self) -> dict[str, list]:
         """Returns a dict from the name of each column to the list of its values."""
@@ -109,7 +111,7 @@ class SignalReport:
         """Writes the names of the columns, and then a line for each layer.
 
         Args:
-            path: path of the file to write.
+            path: Path of the file to write.
         """
         table = self.to_dict()
         with open(path, "w", newline="", encoding="utf-8") as file:
@@ -121,7 +123,7 @@ class SignalReport:
         """Draws signals and gradients against depth, as `plots.signals` does.
 
         Args:
-            path: path of the image file to write.
+            path: Path of the image file to write.
         """
         plots.signals({"": self}, path)
 
@@ -137,9 +139,9 @@ class SignalReport:
         them if there are more.
 
         Args:
-            path: path of the file to write.
-            title: title of the page. Defaults to "Signal report".
-            facts: dict from a label to a text on what was measured. Defaults to `None`.
+            path: Path of the file to write.
+            title: String, the title of the page. Defaults to "Signal report".
+            facts: Dict from a label to a text on the measurement. Defaults to `None`.
 
         Example:
 

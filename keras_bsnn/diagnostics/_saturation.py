@@ -57,5 +57,5 @@ class Saturation:
             self._shares.append(ops.mean(ops.cast(is_flat, "float32")))
             return y
 
-        watched.is_pointwise = True
+        vars(watched)["is_pointwise"] = True
         return watched

@@ -6,13 +6,13 @@ is that of the output.
 
 import contextvars
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_bsnn import _model
+from keras_bsnn._types import Tensor
 from keras_bsnn.diagnostics._instrument import instrumented
 from keras_bsnn.diagnostics._saturation import Saturation
 
@@ -57,13 +57,15 @@ class Observed:
     def __init__(self, model: keras.Model):
         self._copy = instrumented(model, set(_model.leaves(model)), _observed)
 
-    def sites(self, x, training: bool) -> list[Site]:
+    def sites(self, x: Tensor, training: bool) -> list[Site]:
         """Returns the sites, in the order in which the model calls its layers."""
         record = _Record()
         self._called(record, x, training)
         return record.sites
 
-    def outputs(self, x, training: bool, probes: list):
+    def outputs(
+        self, x: Tensor, training: bool, probes: list[Tensor]
+    ) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
         """Calls the model with a probe at each of its sites.
 
         Returns:
@@ -107,7 +109,7 @@ def is_stack(layer: keras.layers.Layer) -> bool:
     return hasattr(layer, "observe")
 
 
-def _observed_layer(layer, copy) -> Callable:
+def _observed_layer(layer, copy):
     plain, saturation = copy.call, Saturation()
     watched = saturation.from_here(saturation.watch(layer, copy))
 
@@ -125,8 +127,8 @@ def _observed_layer(layer, copy) -> Callable:
     return observe
 
 
-def _observed_stack(stack, copy) -> Callable:
-    """The stack tells what each of its layers returns, in the loop that trains."""
+def _observed_stack(stack, copy):
+    """The stack reports what each of its layers returns, in the loop that trains."""
     plain, saturation = copy.call, Saturation()
     leaves = set(_model.leaves(stack.block))
     block = instrumented(stack.block, leaves, saturation.watch)

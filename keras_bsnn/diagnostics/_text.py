@@ -1,8 +1,13 @@
 """The worst layers of a signal report, as a table of plain text."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keras_bsnn.diagnostics import _columns, _verdict
+
+if TYPE_CHECKING:
+    from keras_bsnn.diagnostics._report import SignalReport
 
 ROWS = 5
 FIELDS = (
@@ -11,7 +16,7 @@ FIELDS = (
 )
 
 
-def worst_layers(report) -> str:
+def worst_layers(report: "SignalReport") -> str:
     """Returns a table of the layers that are worst by the measures of the verdict."""
     worst_first = np.argsort(-_verdict.severity(report), kind="stable")
     shown = np.sort(worst_first[:ROWS])

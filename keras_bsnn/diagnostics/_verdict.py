@@ -1,6 +1,11 @@
 """Says in words whether signals and gradients pass through a model."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from keras_bsnn.diagnostics._report import SignalReport
 
 CHANGE = 100.0  # factor between the ends that counts as vanishing or exploding
 ALIKE = 0.99  # cosine similarity of samples that can hardly be told apart
@@ -23,7 +28,7 @@ ADVICE = {
 }
 
 
-def sentences(report) -> list[str]:
+def sentences(report: "SignalReport") -> list[str]:
     """Returns the verdict on a `SignalReport`: its faults, and what to try."""
     found = faults(report)
     if not found:
@@ -34,13 +39,13 @@ def sentences(report) -> list[str]:
     return [*found, f"Try {advice}."]
 
 
-def faults(report) -> list[str]:
+def faults(report: "SignalReport") -> list[str]:
     """Returns a sentence for each thing that keeps the signal from getting through."""
     broken = _not_finite(report)
     return [broken] if broken else [x for find in FINDERS if (x := find(report))]
 
 
-def severity(report) -> np.ndarray:
+def severity(report: "SignalReport") -> np.ndarray:
     """Returns how bad each layer is, relative to the limits of the verdict.
 
     A layer of more than 1 is beyond the limit of at least one measure.

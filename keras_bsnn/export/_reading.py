@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -13,7 +14,9 @@ from keras_bsnn._steps import Kept, Layers, Scaled, Sum
 PACKAGE = __name__.partition(".")[0]
 IDLE = ("compile_config", "constraint", "initializer")  # in evaluation
 NUMBERS = itertools.count(1)
-READERS = {}  # from a class of Keras to a function from a layer to its steps
+READERS: dict[
+    type, Callable
+] = {}  # from a class of Keras to a function from a layer to its steps
 
 
 def steps_of(layer, largest_depth=math.inf):

@@ -1,8 +1,9 @@
 """Layers for very deep networks."""
 
-from keras_bsnn.depth import DepthStack
+from keras_bsnn.depth._stack import DepthStack
 from keras_bsnn.layers._batch_norm_dense import BatchNormDense
 from keras_bsnn.layers._orthogonal_dense import OrthogonalDense
+from keras_bsnn.layers._orthogonal_einsum_dense import OrthogonalEinsumDense
 from keras_bsnn.layers._roaf import ROAF
 from keras_bsnn.layers._roaf_cell import ROAFCell
 from keras_bsnn.layers._roaf_dense import ROAFDense
@@ -12,6 +13,7 @@ __all__ = [
     "BatchNormDense",
     "DepthStack",
     "OrthogonalDense",
+    "OrthogonalEinsumDense",
     "ROAFCell",
     "ROAFDense",
 ]

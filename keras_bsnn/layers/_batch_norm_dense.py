@@ -2,11 +2,13 @@
 
 import math
 import warnings
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_bsnn import _backend, _facts, _steps, activations
+from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
 from keras_bsnn.layers import _orthogonal_kernel
 from keras_bsnn.ops import _check
 
@@ -18,40 +20,58 @@ class BatchNormDense(keras.layers.Layer):
     """`activation(gain * normalize(inputs @ kernel))` with an orthogonal kernel.
 
     Features are normalized over all axes but the last: in training by the statistics of
-    the batch, in evaluation by moving averages of these, or by what
-    `keras_bsnn.callbacks.RecalibrateBatchNorm` put in their place. Without activation,
+    the batch, in evaluation by moving averages of these, or by the statistics that
+    `keras_bsnn.callbacks.RecalibrateBatchNorm` puts in their place. Without activation,
     gradients are bounded at any depth, as long as a batch has at least as many linearly
-    independent samples as there are units, and with `center` one more.
+    independent samples as there are units, and one more with `center`.
 
     Args:
-        units: size of the output, a positive integer.
-        activation: as of `keras_bsnn.layers.OrthogonalDense`.
-        gain: what multiplies the argument of the activation: a number, or an
-            initializer of a weight that is not trained, such as
-            `keras_bsnn.initializers.DepthDecay()`, by which it differs between the
-            layers of a `DepthStack`.
-        center: whether to subtract the mean.
-        scale_by: `"std"` to divide by the root mean square over the batch, `"norm"` by
-            the root of the sum of squares, which is the form of the theory.
-        affine: whether to add a trained scale and offset for each feature.
-        shrinkage: from 0 to 1, how far the variance of a feature is drawn to the mean
-            variance of all, before it is divided by. Where a batch has fewer
-            independent samples than there are units, 0 makes gradients explode with
-            depth, and values near 1 keep them bounded. A number, or an initializer.
-        momentum: of the moving averages.
-        epsilon: added to the variance. It may be 0: a feature without variance is 0.
-        kernel_initializer: `None` for `HaarOrthogonal()`, or an initializer.
-        kernel_constraint: `"orthogonal"` for `keras_bsnn.constraints.Orthogonal()`,
-            another constraint, or `None` to let the kernel go.
+        units: Positive integer, the size of the output.
+        activation: Activation: a name, such as `"tanh"` or `"gp_tanh"`, a callable, or
+            an object of `keras_bsnn.activations`. Defaults to `None`, the identity.
+        gain: Number that multiplies the argument of the activation, or an initializer
+            of a scalar weight that is not trained. By
+            `keras_bsnn.initializers.DepthDecay()` it differs between the layers of a
+            `DepthStack`. Defaults to 1.
+        center: Boolean, whether to subtract the mean. Defaults to `True`.
+        scale_by: String: `"std"` to divide by the root of the mean square over the
+            batch, `"norm"` to divide by the root of the sum of squares, as the theory
+            does. Defaults to `"std"`.
+        affine: Boolean, whether to add a trained scale and offset for each feature.
+            Defaults to `False`.
+        shrinkage: Number in [0, 1], or an initializer: how far the variance of each
+            feature is drawn toward the mean variance of all features before dividing by
+            it. If a batch has fewer independent samples than there are units, gradients
+            explode with depth at 0, and are bounded at values near 1. Defaults to 0.
+        momentum: Number in [0, 1), that of the moving averages. Defaults to 0.99.
+        epsilon: Number of at least 0, added to the variance. With 0, a feature without
+            variance is 0. Defaults to 1e-5.
+        kernel_initializer: Initializer of the kernel. Defaults to `None`, which stands
+            for `keras_bsnn.initializers.HaarOrthogonal()`.
+        kernel_constraint: Constraint of the kernel, or `"orthogonal"` for
+            `keras_bsnn.constraints.Orthogonal()`. Defaults to `None`: the kernel goes
+            where the optimizer takes it.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`.
 
-    Input shape: `(batch, ..., inputs)`, floating point. Output shape:
-    `(batch, ..., units)`. Statistics are float32 or wider under each dtype policy.
+    Call arguments:
+        inputs: Floating-point tensor of shape `(batch, ..., inputs)`.
+        training: Boolean, whether to normalize by the statistics of the batch and to
+            update the moving averages. Defaults to `False`.
+
+    Returns:
+        Tensor of shape `(batch, ..., units)`. Statistics are float32 or wider under
+        every dtype policy.
 
     Raises:
-        ValueError: an argument is not of the kind above.
+        ValueError: If an argument is not as described.
+
+    Warns:
+        UserWarning: If a batch has fewer samples than there are units, and `shrinkage`
+            is 0.
 
     Source: Meterez et al., arXiv 2310.02012; with `center=False, scale_by="norm",
-    epsilon=0` it is equation 1. The shrinkage is this package's.
+    epsilon=0` it is equation 1. The shrinkage is from
+    this package.
 
     Example:
 
@@ -66,18 +86,18 @@ class BatchNormDense(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        activation=None,
-        gain=1.0,
-        center=True,
-        scale_by="std",
-        affine=False,
-        shrinkage=0.0,
-        momentum=0.99,
-        epsilon=1e-5,
-        kernel_initializer=None,
-        kernel_constraint=None,
-        **kwargs,
+        units: int,
+        activation: Activation = None,
+        gain: float | Identifier = 1.0,
+        center: bool = True,
+        scale_by: str = "std",
+        affine: bool = False,
+        shrinkage: float | Identifier = 0.0,
+        momentum: float = 0.99,
+        epsilon: float = 1e-5,
+        kernel_initializer: Identifier = None,
+        kernel_constraint: Identifier = None,
+        **kwargs: Any,
     ):
         _check.integer("units", units)
         if scale_by not in FORMS:
@@ -100,7 +120,7 @@ class BatchNormDense(keras.layers.Layer):
         self.kernel_constraint = _orthogonal_kernel.constraint(kernel_constraint)
         self.input_spec = keras.InputSpec(min_ndim=2)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.kernel = _orthogonal_kernel.add_to(self, input_shape)
         if self.affine:
             self.scale = self._add("scale", "ones", trainable=True)
@@ -125,14 +145,14 @@ class BatchNormDense(keras.layers.Layer):
         )
 
     def _value(self, name, given):
-        """A number as it is, or a weight from an initializer."""
+        """A number as it is; for an initializer, a scalar weight."""
         return self._add(name, given, shape=()) if callable(given) else given
 
-    def project(self, inputs):
-        """What is normalized, in float32 or wider."""
+    def project(self, inputs: Tensor) -> Tensor:
+        """The inputs times the kernel, in float32 or wider, before normalization."""
         return _backend.at_least_float32(ops.matmul(inputs, self.kernel))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool | None = False) -> Tensor:
         x = self._normalized(self.project(inputs), training and self.trainable)
         x = self._gain * x
         if self.affine:
@@ -152,7 +172,7 @@ class BatchNormDense(keras.layers.Layer):
         return x * self._inverse_scale(variance)
 
     def _check_batch(self, shape):
-        """Warns where features cannot become orthogonal; a size may be unknown yet."""
+        """Warns if features cannot become orthogonal; a size may not be known yet."""
         sizes = shape[:-1]
         if self.shrinkage == 0 and None not in sizes and math.prod(sizes) < self.units:
             warnings.warn(
@@ -172,7 +192,7 @@ class BatchNormDense(keras.layers.Layer):
             average.assign(self.momentum * average + (1 - self.momentum) * new)
 
     def _inverse_scale(self, variance):
-        """What a feature of this variance is multiplied by; a constant one by zero."""
+        """The factor of a feature of this variance; 0 for a constant feature."""
         of_all = ops.mean(variance)
         variance = variance + self._shrinkage * (of_all - variance) + self.epsilon
         if self.scale_by == "norm":
@@ -181,19 +201,19 @@ class BatchNormDense(keras.layers.Layer):
         inverse = ops.rsqrt(ops.where(is_constant, ops.ones_like(variance), variance))
         return ops.where(is_constant, ops.zeros_like(inverse), inverse)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)
 
     @property
     def is_affine(self) -> bool:
-        """Whether it is an affine map in evaluation: without an activation."""
+        """Whether the layer is an affine map in evaluation: without an activation."""
         return _facts.is_linear(self.activation)
 
     def export_steps(self) -> list:
         """What the layer computes in evaluation, for `keras_bsnn.export`."""
         return _steps.of_dense(self)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),

@@ -1,9 +1,12 @@
-"""A dense layer whose kernel is orthogonal, and stays so."""
+"""A dense layer whose kernel is orthogonal and stays orthogonal."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_bsnn import _backend, _facts, _steps, activations, manifolds
+from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
 from keras_bsnn.depth import Layer, Rule, Step
 from keras_bsnn.layers import _identifiers, _orthogonal_kernel
 from keras_bsnn.ops import _check, orthogonal
@@ -14,32 +17,43 @@ class OrthogonalDense(keras.layers.Layer):
     """`activation(inputs @ kernel + bias)` with an orthogonal kernel.
 
     The kernel of shape `(inputs, units)` has orthonormal columns (`units <= inputs`) or
-    rows (`units > inputs`). It is drawn from the Haar law, and a constraint brings it
-    back after each step of any Keras optimizer: what is stored is what is used.
+    rows (`units > inputs`). It is drawn from the Haar (uniform) distribution, and a
+    constraint brings it back after each step of any Keras optimizer, so that what is
+    stored is what is used.
 
     Args:
-        units: size of the output, a positive integer.
-        activation: as of `keras.layers.Dense`; also `"gp_tanh"`, `"gp_relu"`, ... for
-            Gaussian-Poincaré normalized activations, or an object of
-            `keras_bsnn.activations`.
-        use_bias: whether to add a bias.
-        kernel_initializer: `None` for `HaarOrthogonal()`, or an initializer.
-        bias_initializer, bias_regularizer, activity_regularizer, bias_constraint: as of
-            `keras.layers.Dense`.
-        kernel_constraint: `"orthogonal"` for `Orthogonal()`, another constraint, or
-            `None` to let the kernel go where the optimizer takes it.
-        tangent_gradient: whether the gradient of the kernel is projected to the tangent
-            space of the orthogonal matrices, by one more product of the gradient's size
-            (of a kernel that is not square, two of the kernel's). What it drops, the
-            retraction would have undone; without it, a kernel leaves the orthogonal
-            matrices so slowly that `Orthogonal(tolerance=1e-4)` has little to do.
+        units: Positive integer, the size of the output.
+        activation: Activation: a name, such as `"relu"`, a callable, or `"gp_tanh"`,
+            `"gp_relu"`, ... for Gaussian-Poincaré normalized activations; also an
+            object of `keras_bsnn.activations`. Defaults to `None`, the identity.
+        use_bias: Boolean, whether to add a bias. Defaults to `True`.
+        kernel_initializer: Initializer of the kernel. Defaults to `None`, which stands
+            for `keras_bsnn.initializers.HaarOrthogonal()`.
+        bias_initializer: Initializer of the bias, of shape `(units,)`. Defaults to
+            `"zeros"`.
+        bias_regularizer: Regularizer of the bias. Defaults to `None`.
+        activity_regularizer: Regularizer of the output. Defaults to `None`.
+        kernel_constraint: Constraint of the kernel. Defaults to `"orthogonal"`, which
+            stands for `keras_bsnn.constraints.Orthogonal()`. With `None`, the kernel
+            goes where the optimizer takes it.
+        bias_constraint: Constraint of the bias. Defaults to `None`.
+        tangent_gradient: Boolean, whether to project the gradient of the kernel to the
+            tangent space of the orthogonal matrices. The retraction would undo what
+            this drops; without it, a kernel leaves the orthogonal matrices so slowly
+            that `Orthogonal(tolerance=1e-4)` has little to do. The price is one more
+            product of the size of the gradient's, or two of the kernel's if that is not
+            square. Defaults to `False`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`.
 
-    Input shape: `(batch, ..., inputs)`, floating point. Output shape:
-    `(batch, ..., units)`.
+    Call arguments:
+        inputs: Floating-point tensor of shape `(batch, ..., inputs)`.
+
+    Returns:
+        Tensor of shape `(batch, ..., units)`.
 
     Raises:
-        ValueError: `units` is not a positive integer, an identifier is unknown, or the
-            inputs are not of floating point, or are ragged.
+        ValueError: If an argument is not as described, or if the inputs are not of
+            floating point, or are ragged.
 
     Source: Lu, Gould, Ajanthan, arXiv 2006.12169; the retraction after each step and
     the form of the tangent gradient are this package's.
@@ -55,17 +69,17 @@ class OrthogonalDense(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        activation=None,
-        use_bias=True,
-        kernel_initializer=None,
-        bias_initializer="zeros",
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint="orthogonal",
-        bias_constraint=None,
-        tangent_gradient=False,
-        **kwargs,
+        units: int,
+        activation: Activation = None,
+        use_bias: bool = True,
+        kernel_initializer: Identifier = None,
+        bias_initializer: Identifier = "zeros",
+        bias_regularizer: Identifier = None,
+        activity_regularizer: Identifier = None,
+        kernel_constraint: Identifier = "orthogonal",
+        bias_constraint: Identifier = None,
+        tangent_gradient: bool = False,
+        **kwargs: Any,
     ):
         _check.integer("units", units)
         _check.boolean("use_bias", use_bias)
@@ -84,7 +98,7 @@ class OrthogonalDense(keras.layers.Layer):
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.kernel = _orthogonal_kernel.add_to(self, input_shape)
         if self.use_bias:
             self.bias = self.add_weight(
@@ -95,7 +109,7 @@ class OrthogonalDense(keras.layers.Layer):
                 constraint=self.bias_constraint,
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         if hasattr(inputs, "ragged_rank"):
             raise ValueError(
                 "`inputs` must not be ragged: pad them, as `to_tensor()` does. "
@@ -108,22 +122,30 @@ class OrthogonalDense(keras.layers.Layer):
             )
         return self._rule().apply(inputs, self.depth_tensors())
 
-    def depth_rule(self):
-        """The rule of a stack of these layers, for `DepthStack`."""
-        return self._rule() if activations.is_pointwise(self.activation) else None
+    def depth_rule(self) -> Rule | None:
+        """The rule that `DepthStack` runs, `None` to have it made from `call`."""
+        return self._rule() if _facts.is_pointwise(self.activation) else None
 
-    def _rule(self):
+    def _rule(self) -> Rule:
         return DenseRule(self.activation, self.compute_dtype, self.tangent_gradient)
 
-    def depth_tensors(self):
+    def depth_tensors(self) -> Layer:
         """The variables of the layer, as the rule takes them."""
         return Layer([self.kernel, self.bias] if self.use_bias else [self.kernel])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)
 
-    def assert_orthogonal(self, eps=1e-5):
-        """Raises `AssertionError` if the `orthogonality_error` is above `eps`."""
+    def assert_orthogonal(self, eps: float = 1e-5) -> None:
+        """Checks that the kernel is orthogonal.
+
+        Args:
+            eps: Number, the largest `orthogonality_error` that the kernel may have.
+                Defaults to 1e-5.
+
+        Raises:
+            AssertionError: If the error is larger.
+        """
         manifold = manifolds.of(self.kernel) or manifolds.Stiefel()
         error = float(ops.max(manifold.error(self.kernel)))
         if not error <= eps:
@@ -134,14 +156,14 @@ class OrthogonalDense(keras.layers.Layer):
 
     @property
     def is_affine(self) -> bool:
-        """Whether it is an affine map in evaluation: without an activation."""
+        """Whether the layer is an affine map in evaluation: without an activation."""
         return _facts.is_linear(self.activation)
 
     def export_steps(self) -> list:
         """What the layer computes in evaluation, for `keras_bsnn.export`."""
         return _steps.of_dense(self)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -161,17 +183,18 @@ class OrthogonalDense(keras.layers.Layer):
 class DenseRule(Rule):
     """`activation(x @ kernel + bias)`, layer after layer.
 
-    Of each layer only the pre-activation is kept: from it come both the input and the
-    slope of the next layer by pointwise operations, so that nothing is multiplied
-    twice. Kernel gradients are one batched product for many layers.
+    Only the pre-activation of each layer is kept. Pointwise operations make from it
+    both the slope of the layer and the input of the next one, so that nothing is
+    multiplied twice. Kernel gradients are one batched product for many layers.
 
     The weights of a layer are `[kernel]` or `[kernel, bias]`.
 
     Args:
-        activation: a pointwise callable of tensors.
-        dtype: name of the dtype in which to compute.
-        tangent: whether the gradient of the kernel is projected to the tangent space
-            of the orthogonal matrices, see `orthogonal.tangent_gradient`.
+        activation: Pointwise callable of tensors.
+        dtype: String, the dtype in which to compute.
+        tangent: Boolean, whether to project the gradient of the kernel to the tangent
+            space of the orthogonal matrices, see `orthogonal.tangent_gradient`.
+            Defaults to `False`.
     """
 
     chunk = 64

@@ -1,40 +1,78 @@
 """One step of a recurrent network with a random orthogonal filter of its state."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_bsnn import activations
+from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
 from keras_bsnn.depth import Layer
 from keras_bsnn.layers import _filters, _identifiers, _roaf_dense
 from keras_bsnn.layers._roaf_rule import ROAFStepRule
-from keras_bsnn.ops import roaf
+from keras_bsnn.ops import _check, roaf
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
-class ROAFCell(keras.layers.Layer):
-    """`alpha filter(h) + beta activation(h @ recurrent_kernel + x @ kernel + bias)`.
+class ROAFCell(keras.layers.SimpleRNNCell):
+    """One step of a recurrent network with a random orthogonal additive filter.
 
-    The cell of `keras_bsnn.layers.ROAF`, with the conventions of
-    `keras.layers.SimpleRNNCell`. `1 / (1 - alpha)` is the number of steps that it
-    remembers.
+    For inputs `x` and the state `h`, the new state, which is also the output, is
+    `alpha * filter(h) + beta * activation(x @ kernel + h @ recurrent_kernel + bias)`.
+    The network remembers about `1 / (1 - alpha)` steps.
+
+    `keras_bsnn.layers.ROAF` is the layer that takes a whole sequence with this cell,
+    and is faster than `keras.layers.RNN(cell)`. The conventions are those of
+    `keras.layers.SimpleRNNCell`.
 
     Args:
-        units: size of the state `h` and of the output, a positive integer.
-        alpha, activation, filter, beta, use_bias, filter_seed: as of
-            `keras_bsnn.layers.ROAFDense`. The filter is stored with the weights.
-        kernel_initializer: of the kernel of the inputs `x`.
-        recurrent_initializer: `None` for a normal law of variance `1 / units`, or an
-            initializer.
-        bias_initializer: an initializer.
-        kernel_regularizer, recurrent_regularizer, bias_regularizer: regularizers.
-        kernel_constraint, recurrent_constraint, bias_constraint: constraints.
+        units: Positive integer, the size of the state and of the output.
+        alpha: Number in [0, 1], the weight of the filter.
+        activation: Activation: a name, such as `"relu"` or `"gp_tanh"`, a callable, or
+            `None` for the identity. Defaults to `"tanh"`.
+        filter: String, the kind of filter: `"haar"`, `"signed_haar"`, `"rotations"`,
+            `"permutation"`, `"shift"` or `"identity"`, as described in
+            `keras_bsnn.layers.ROAFDense`. It is stored with the weights. Defaults to
+            `"haar"`.
+        beta: Number, the weight of the activation. Defaults to `None`, which stands for
+            `1 - alpha`.
+        use_bias: Boolean, whether to add a bias. Defaults to `True`.
+        filter_seed: Integer in [0, 2**32) that the filter is drawn from. Defaults to
+            `None`: a random seed.
+        kernel_initializer: Initializer of the kernel, which multiplies the inputs and
+            has the shape `(features, units)`. Defaults to `"glorot_uniform"`.
+        recurrent_initializer: Initializer of the recurrent kernel, which multiplies the
+            state and has the shape `(units, units)`. Defaults to `None`, which stands
+            for a normal distribution of variance `1 / units`.
+        bias_initializer: Initializer of the bias, of shape `(units,)`. Defaults to
+            `"zeros"`.
+        kernel_regularizer: Regularizer of the kernel. Defaults to `None`.
+        recurrent_regularizer: Regularizer of the recurrent kernel. Defaults to `None`.
+        bias_regularizer: Regularizer of the bias. Defaults to `None`.
+        kernel_constraint: Constraint of the kernel. Defaults to `None`.
+        recurrent_constraint: Constraint of the recurrent kernel. Defaults to `None`.
+        bias_constraint: Constraint of the bias. Defaults to `None`.
+        dropout: Number in [0, 1), the fraction of the features to drop from `x` where
+            the kernel multiplies it. Defaults to 0.
+        recurrent_dropout: Number in [0, 1), the fraction of the units to drop from `h`
+            where the recurrent kernel multiplies it. The filter always acts on the
+            whole state, so that dropout does not shorten the memory. Defaults to 0.
+        seed: Integer in [0, 2**32) for dropout. Defaults to `None`: a random seed.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`.
 
-    Call arguments: inputs `(batch, features)`, states `[(batch, units)]`. Returns the
-    output `(batch, units)` and the new states, of the compute dtype. With a mixed
-    policy these are rounded in each step; `ROAF` keeps them in float32.
+    Call arguments:
+        inputs: Tensor of shape `(batch, features)`, the inputs of one step.
+        states: List of one tensor of shape `(batch, units)`, or the tensor itself.
+        training: Boolean, whether dropout is active. The layer that loops over the
+            steps draws one mask for each sample of a sequence. Defaults to `False`.
+
+    Returns:
+        The output, of shape `(batch, units)`, and the new states in the form in which
+        `states` came. Both are of the compute dtype: with a mixed policy, they are
+        rounded at each step, which `ROAF` does not do.
 
     Raises:
-        ValueError: an argument is not of the kind above.
+        ValueError: If an argument is not as described.
 
     Source: Ceni, arXiv 2210.01245, the recurrent network.
 
@@ -48,93 +86,106 @@ class ROAFCell(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        alpha,
-        activation="tanh",
-        filter="haar",
-        beta=None,
-        use_bias=True,
-        filter_seed=None,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer=None,
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        **kwargs,
+        units: int,
+        alpha: float,
+        activation: Activation = "tanh",
+        filter: str = "haar",
+        beta: float | None = None,
+        use_bias: bool = True,
+        filter_seed: int | None = None,
+        kernel_initializer: Identifier = "glorot_uniform",
+        recurrent_initializer: Identifier = None,
+        bias_initializer: Identifier = "zeros",
+        kernel_regularizer: Identifier = None,
+        recurrent_regularizer: Identifier = None,
+        bias_regularizer: Identifier = None,
+        kernel_constraint: Identifier = None,
+        recurrent_constraint: Identifier = None,
+        bias_constraint: Identifier = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         _roaf_dense.check(units, alpha, beta, filter, use_bias)
-        super().__init__(**kwargs)
-        self.units = units
-        self.alpha = alpha
-        self.activation = activations.get(activation)
-        self.filter = filter
-        self.beta = beta
-        self.use_bias = use_bias
-        self.filter_seed = _filters.seed_of(filter_seed, filter)
+        rates = {"dropout": dropout, "recurrent_dropout": recurrent_dropout}
+        for name, rate in rates.items():
+            _check.number(name, rate, "a number in [0, 1)", lambda x: 0 <= x < 1)
         if recurrent_initializer is None:
             recurrent_initializer = _roaf_dense.normal_kernel()
-        self.kernel_initializer = _identifiers.get(
-            "kernel_initializer", kernel_initializer
+        identifiers = {
+            "kernel_initializer": kernel_initializer,
+            "recurrent_initializer": recurrent_initializer,
+            "bias_initializer": bias_initializer,
+            "kernel_regularizer": kernel_regularizer,
+            "recurrent_regularizer": recurrent_regularizer,
+            "bias_regularizer": bias_regularizer,
+            "kernel_constraint": kernel_constraint,
+            "recurrent_constraint": recurrent_constraint,
+            "bias_constraint": bias_constraint,
+        }
+        super().__init__(
+            units,
+            activations.get(activation),
+            use_bias,
+            **{name: _identifiers.get(name, x) for name, x in identifiers.items()},
+            **rates,
+            seed=_check.seed("seed", seed),
+            **kwargs,
         )
-        self.recurrent_initializer = _identifiers.get(
-            "recurrent_initializer", recurrent_initializer
-        )
-        self.bias_initializer = _identifiers.get("bias_initializer", bias_initializer)
-        self.kernel_regularizer = _identifiers.get(
-            "kernel_regularizer", kernel_regularizer
-        )
-        self.recurrent_regularizer = _identifiers.get(
-            "recurrent_regularizer", recurrent_regularizer
-        )
-        self.bias_regularizer = _identifiers.get("bias_regularizer", bias_regularizer)
-        self.kernel_constraint = _identifiers.get(
-            "kernel_constraint", kernel_constraint
-        )
-        self.recurrent_constraint = _identifiers.get(
-            "recurrent_constraint", recurrent_constraint
-        )
-        self.bias_constraint = _identifiers.get("bias_constraint", bias_constraint)
-        self.state_size = self.output_size = units
+        self.alpha = alpha
+        self.filter = filter
+        self.beta = beta
+        self.filter_seed = _filters.seed_of(filter_seed, filter)
 
-    def build(self, input_shape):
-        self.kernel = self._add("kernel", (input_shape[-1], self.units))
-        self.recurrent_kernel = self._add(
-            "recurrent_kernel", (self.units, self.units), role="recurrent"
-        )
-        self.bias = self._add("bias", (self.units,)) if self.use_bias else None
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
         self.filter_parameters, self._made = _filters.parameters(self)
 
-    def _add(self, name, shape, role=None):
-        role = role or name
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            initializer=getattr(self, f"{role}_initializer"),
-            regularizer=getattr(self, f"{role}_regularizer"),
-            constraint=getattr(self, f"{role}_constraint"),
-        )
-
-    def own_weights(self):
-        """Kernels and bias, in the order in which `rule` takes them."""
-        bias = [self.bias] if self.use_bias else []
-        return [self.kernel, self.recurrent_kernel, *bias]
-
-    def call(self, inputs, states):
+    def call(
+        self,
+        inputs: Tensor,
+        states: Tensor | list[Tensor],
+        training: bool | None = False,
+    ) -> tuple[Tensor, Tensor | list[Tensor]]:
         (state,) = states if isinstance(states, (list, tuple)) else [states]
-        tensors = self.tensors()._replace(weights=inputs)
-        x = ops.cast(self.rule().apply(state, tensors), state.dtype)
+        of_inputs, of_state = self.dropout_masks(inputs, state, training)
+        for mask in of_inputs:
+            inputs = inputs * mask
+        step = self.tensors(of_state)._replace(weights=inputs)
+        x = ops.cast(self.rule().apply(state, step), state.dtype)
         return x, [x] if isinstance(states, (list, tuple)) else x
 
-    def filtered(self, x):
-        """Features as the filter alone changes them."""
+    def dropout_masks(
+        self, inputs: Tensor, state: Tensor, training: bool | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The masks of the inputs and of the state, the same for all steps.
+
+        They are drawn once, and kept until the layer that loops over the steps resets
+        them.
+
+        Args:
+            inputs: Tensor of shape `(batch, features)`, the inputs of any step.
+            state: Tensor of shape `(batch, units)`.
+            training: Boolean, whether dropout is active.
+
+        Returns:
+            Two lists, of the mask of the inputs and of that of the state. A list is
+            empty where nothing is dropped.
+        """
+        if not training:
+            return [], []
+        return (
+            [self.get_dropout_mask(inputs)] if self.dropout else [],
+            [self.get_recurrent_dropout_mask(state)] if self.recurrent_dropout else [],
+        )
+
+    def filtered(self, x: Tensor) -> Tensor:
+        """The filter alone, applied to a tensor of shape `(..., units)`."""
         filter = _filters.get(self.filter)
         return filter.apply(x, *self.filter_parameters, *self._made)
 
-    def rule(self):
+    def rule(self) -> ROAFStepRule:
         """What a step does, and its gradient."""
         return ROAFStepRule(
             _filters.get(self.filter),
@@ -144,26 +195,18 @@ class ROAFCell(keras.layers.Layer):
             self.compute_dtype,
         )
 
-    def tensors(self):
-        """What all steps share, as the rule takes it."""
+    def tensors(self, dropout_masks: list[Tensor]) -> Layer:
+        """What all steps share, as the rule takes it, with the mask of the state."""
+        bias = [self.bias] if self.use_bias else []
+        parameters = [*self.filter_parameters, *self._made]
         return Layer(
-            shared=self.own_weights(), fixed=[*self.filter_parameters, *self._made]
+            shared=[self.kernel, self.recurrent_kernel, *bias],
+            fixed=(parameters, dropout_masks),
         )
 
-    def get_initial_state(self, batch_size=None):
-        return [ops.zeros((batch_size, self.units), dtype=self.compute_dtype)]
-
-    def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        plain = ("units", "alpha", "filter", "beta", "use_bias", "filter_seed")
-        objects = (
-            f"{role}_{kind}"
-            for kind in ("initializer", "regularizer", "constraint")
-            for role in ("kernel", "recurrent", "bias")
-        )
+    def get_config(self) -> Config:
+        own = ("alpha", "filter", "beta", "filter_seed")
         return {
             **super().get_config(),
-            **{name: getattr(self, name) for name in plain},
-            "activation": keras.activations.serialize(self.activation),
-            **{name: serialize(getattr(self, name)) for name in objects},
+            **{name: getattr(self, name) for name in own},
         }

@@ -1,9 +1,12 @@
-"""A dense layer beside a random orthogonal filter of what it receives."""
+"""A dense layer alongside a random orthogonal filter of its inputs."""
+
+from typing import Any
 
 import keras
 
-from keras_bsnn import _steps, activations
-from keras_bsnn.depth import Layer
+from keras_bsnn import _facts, _steps, activations
+from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
+from keras_bsnn.depth import Layer, Rule
 from keras_bsnn.layers import _filters, _identifiers
 from keras_bsnn.layers._roaf_rule import ROAFRule
 from keras_bsnn.ops import _check, roaf
@@ -14,35 +17,52 @@ class ROAFDense(keras.layers.Layer):
     """`alpha * filter(inputs) + beta * activation(inputs @ kernel + bias)`.
 
     The filter is orthogonal, random and not trained; it carries signals and gradients
-    through any number of layers, which add to them. Behind `L` layers with `alpha = 1 -
-    c / L` the Jacobian has singular values near `exp(-c)`, and within bounds without
-    `L`: see `keras_bsnn.ops.roaf`.
+    through any number of layers, which add to them. After `L` layers with `alpha = 1 -
+    c / L`, the Jacobian has singular values near `exp(-c)`, within bounds that do not
+    depend on `L`: see `keras_bsnn.ops.roaf`.
 
     Args:
-        units: size of the inputs and of the output, a positive integer.
-        alpha: weight of the filter, a number in [0, 1].
-        activation: as of `keras_bsnn.layers.OrthogonalDense`.
-        filter: `"haar"`, a random matrix, which takes as much memory as the kernel;
-            `"signed_haar"`, one such matrix for all layers of a `DepthStack`, behind
-            random signs of each; `"rotations"`, each pair of features turned by a
-            random angle; `"permutation"`, a random order; `"shift"`, cyclic, by one,
-            without parameters; `"identity"`, to compare with.
-        beta: weight of the activation, a number; `None` for `1 - alpha`.
-        use_bias: whether to add a bias.
-        shared_filter: whether all layers of a `DepthStack` have the same filter. It is
-            made from `filter_seed` and not stored.
-        filter_seed: an integer in [0, 2**32), or `None` to draw one.
-        kernel_initializer: `None` for a normal law of variance `1 / units`, or an
-            initializer.
-        bias_initializer: an initializer.
-        kernel_constraint: a constraint.
+        units: Positive integer, the size of the inputs and of the output.
+        alpha: Number in [0, 1], the weight of the filter.
+        activation: Activation: a name, such as `"relu"` or `"gp_tanh"`, a callable, or
+            an object of `keras_bsnn.activations`; `None` for the identity. Defaults to
+            `"tanh"`.
+        filter: String, the kind of filter. Defaults to `"haar"`.
 
-    Input shape: `(batch, ..., units)`, floating point. Output shape: the same. Within a
-    `DepthStack` the signal is float32 or wider under each dtype policy; one layer
-    alone returns the dtype of its policy, in which `alpha` may be rounded to 1.
+            - `"haar"`: a random matrix, which takes as much memory as the kernel.
+            - `"signed_haar"`: random signs of each layer, and then one such matrix for
+              all layers of a `DepthStack`.
+            - `"rotations"`: a rotation of each pair of features by a random angle.
+            - `"permutation"`: a random order of the features.
+            - `"shift"`: a cyclic shift of the features by one, without parameters.
+            - `"identity"`: no change of the features, for comparison.
+        beta: Number, the weight of the activation. Defaults to `None`, which stands for
+            `1 - alpha`.
+        use_bias: Boolean, whether to add a bias. Defaults to `True`.
+        shared_filter: Boolean, whether all layers of a `DepthStack` have the same
+            filter. It is then made from `filter_seed` and not stored. Defaults to
+            `False`.
+        filter_seed: Integer in [0, 2**32) that the filter is drawn from. Defaults to
+            `None`: a random seed.
+        kernel_initializer: Initializer of the kernel, of shape `(units, units)`.
+            Defaults to `None`, which stands for a normal distribution of variance
+            `1 / units`.
+        bias_initializer: Initializer of the bias, of shape `(units,)`. Defaults to
+            `"zeros"`.
+        kernel_constraint: Constraint of the kernel. Defaults to `None`.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`,
+            `activity_regularizer`.
+
+    Call arguments:
+        inputs: Floating-point tensor of shape `(batch, ..., units)`.
+
+    Returns:
+        Tensor of the shape of `inputs`. Within a `DepthStack`, the signal is float32 or
+        wider under every dtype policy; a layer by itself returns the dtype of its
+        policy, in which `alpha` may be rounded to 1.
 
     Raises:
-        ValueError: an argument is not of the kind above, or the inputs have another
+        ValueError: If an argument is not as described, or if the inputs have another
             number of features.
 
     Source: Ceni, arXiv 2210.01245, equation 4 of the feed-forward network.
@@ -57,18 +77,18 @@ class ROAFDense(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        alpha,
-        activation="tanh",
-        filter="haar",
-        beta=None,
-        use_bias=True,
-        shared_filter=False,
-        filter_seed=None,
-        kernel_initializer=None,
-        bias_initializer="zeros",
-        kernel_constraint=None,
-        **kwargs,
+        units: int,
+        alpha: float,
+        activation: Activation = "tanh",
+        filter: str = "haar",
+        beta: float | None = None,
+        use_bias: bool = True,
+        shared_filter: bool = False,
+        filter_seed: int | None = None,
+        kernel_initializer: Identifier = None,
+        bias_initializer: Identifier = "zeros",
+        kernel_constraint: Identifier = None,
+        **kwargs: Any,
     ):
         check(units, alpha, beta, filter, use_bias)
         _check.boolean("shared_filter", shared_filter)
@@ -93,7 +113,7 @@ class ROAFDense(keras.layers.Layer):
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: units})
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.units, self.units),
@@ -106,14 +126,14 @@ class ROAFDense(keras.layers.Layer):
             )
         self._stored, self._made = _filters.parameters(self, not self.shared_filter)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return self._rule().apply(inputs, self.depth_tensors())
 
-    def depth_rule(self):
-        """The rule of a stack of these layers, for `DepthStack`."""
-        return self._rule() if activations.is_pointwise(self.activation) else None
+    def depth_rule(self) -> Rule | None:
+        """The rule that `DepthStack` runs, `None` to have it made from `call`."""
+        return self._rule() if _facts.is_pointwise(self.activation) else None
 
-    def _rule(self):
+    def _rule(self) -> Rule:
         return ROAFRule(
             _filters.get(self.filter),
             self.activation,
@@ -122,12 +142,12 @@ class ROAFDense(keras.layers.Layer):
             self.compute_dtype,
         )
 
-    def depth_tensors(self):
+    def depth_tensors(self) -> Layer:
         """The variables of the layer, as the rule takes them."""
         weights = [self.kernel, self.bias] if self.use_bias else [self.kernel]
         return Layer(weights, constants=[*self._stored], fixed=[*self._made])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
     def export_steps(self) -> list:
@@ -139,7 +159,7 @@ class ROAFDense(keras.layers.Layer):
         added = [inner, *_steps.of_activation(self.activation), beta]
         return [_steps.Sum(([filtered], added))]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -157,15 +177,17 @@ class ROAFDense(keras.layers.Layer):
         }
 
 
-def normal_kernel(seed=None):
-    """N(0, 1 / units), a new initializer each time: one gives the same values again."""
+def normal_kernel(seed: int | None = None) -> keras.initializers.Initializer:
+    """A new initializer of N(0, 1 / units): one alone repeats its values."""
     return keras.initializers.VarianceScaling(
         distribution="untruncated_normal", seed=seed
     )
 
 
-def check(units, alpha, beta, filter, use_bias):
-    """Raises `ValueError` for arguments that this layer and `ROAFCell` share."""
+def check(
+    units: int, alpha: float, beta: float | None, filter: str, use_bias: bool
+) -> None:
+    """Checks the arguments that this layer and `ROAFCell` share."""
     _check.integer("units", units)
     _check.number("alpha", alpha, "a number in [0, 1]", lambda x: 0 <= x <= 1)
     if beta is not None:

@@ -66,15 +66,20 @@ class ROAFRule(Rule):
         return kept, ops.reshape(slope, ops.shape(kept))
 
     def pull(self, gradient, prepared, layer):
-        return self._pull(gradient.carry, prepared[1], layer.weights[0], layer)
+        of_bend = prepared[1] * gradient.carry
+        through = self._through(of_bend, layer.weights[0])
+        return self._back(gradient.carry, layer) + through, of_bend
 
-    def _pull(self, gradient, slope, kernel, layer):
+    def _through(self, of_bend, kernel):
+        """The gradient of what the kernel multiplies."""
         kernel = ops.cast(kernel, self.dtype)
-        of_bend = slope * gradient
         through = ops.matmul(ops.cast(of_bend, self.dtype), ops.transpose(kernel))
+        return ops.cast(through, of_bend.dtype)
+
+    def _back(self, gradient, layer):
+        """The gradient that comes back through the filter."""
         filtered = self.filter.adjoint(gradient, *layer.constants, *layer.fixed)
-        entering = self.alpha * filtered + ops.cast(through, gradient.dtype)
-        return entering, of_bend
+        return self.alpha * filtered
 
     def gradients(self, prepared, pulled, layers):
         x, of_bend = (_flat(ops.cast(t, self.dtype)) for t in (prepared[0], pulled))
@@ -85,10 +90,11 @@ class ROAFRule(Rule):
 class ROAFStepRule(ROAFRule):
     """`alpha filter(h) + beta activation(x @ kernel + h @ recurrent + bias)`, in time.
 
-    The weights of a step are its input `x`; all steps share the kernels and the bias,
-    `[kernel, recurrent]` or `[kernel, recurrent, bias]`. The constants are the mask of
-    the step, if there is one, `[mask]`: where it is false, `h` stays as it is. The
-    parameters of the filter are fixed.
+    The weights of a step are its input `x`. All steps share the kernels and the bias,
+    `[kernel, recurrent]` or `[kernel, recurrent, bias]`. The constants are `[mask]`,
+    where the state stays as it is if the mask is false, or `[]`. Fixed are a pair of
+    the parameters of the filter and `[mask]`, by which dropout multiplies the `h` that
+    enters the recurrent kernel, or `[]`.
 
     Slopes are kept, and kernel gradients summed step by step, while the tensors are in
     the cache: to do either for the whole sequence at once takes longer.
@@ -103,21 +109,22 @@ class ROAFStepRule(ROAFRule):
         return sum(bias, ops.matmul(carry, recurrent) + ops.matmul(x, kernel))
 
     def step(self, carry, layer):
-        x = self.pre_activation(carry, [layer.weights, *layer.shared])
+        entering = _dropped(carry, layer)
+        x = self.pre_activation(entering, [layer.weights, *layer.shared])
         bend, slope = self._bend(x, carry.dtype)
-        following = self._added(carry, bend, layer._replace(constants=()))
+        following = self._added(carry, bend, _unmasked(layer))
         for mask in layer.constants:
             slope = ops.where(mask, slope, ops.zeros_like(slope))
             following = ops.where(mask, following, carry)
-        return Step(following, kept=(carry, slope))
+        return Step(following, kept=(entering, slope))
 
     def prepare(self, entering, kept, layers):
         return kept
 
     def pull(self, gradient, prepared, layer):
-        inner = layer._replace(constants=())
-        recurrent = layer.shared[1]
-        before, of_bend = self._pull(gradient.carry, prepared[1], recurrent, inner)
+        of_bend = prepared[1] * gradient.carry
+        through = _dropped(self._through(of_bend, layer.shared[1]), layer)
+        before = self._back(gradient.carry, _unmasked(layer)) + through
         for mask in layer.constants:
             before = ops.where(mask, before, gradient.carry)
         return before, of_bend
@@ -137,6 +144,18 @@ class ROAFStepRule(ROAFRule):
         ]
         of_inputs = ops.cast(of_inputs, layers.weights.dtype)
         return of_inputs, _cast_like(layers.shared, found)
+
+
+def _dropped(x, layer):
+    """A state, or its gradient, where the recurrent kernel multiplies it."""
+    for mask in layer.fixed[1]:
+        x = x * ops.cast(mask, x.dtype)
+    return x
+
+
+def _unmasked(layer):
+    """The tensors of a step as the filter takes them, which knows no masks."""
+    return layer._replace(constants=(), fixed=layer.fixed[0])
 
 
 def _cast_like(weights, gradients):

@@ -26,7 +26,7 @@ def batchnorm_mlp(
     eta: float = 0.15,
     shrinkage: float | None = None,
     input_shape: Shape | None = None,
-    retraction: Retraction = "newton_schulz",
+    retraction: Retraction | None = "newton_schulz",
     seed: int | None = None,
 ) -> keras.Sequential:
     """A network of `depth` layers with batch normalization and orthogonal kernels.

@@ -1,4 +1,4 @@
-"""Random orthogonal matrices of the uniform law."""
+"""Random orthogonal matrices of the uniform distribution."""
 
 import random
 
@@ -6,24 +6,29 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_bsnn._types import Tensor
 from keras_bsnn.ops import orthogonal
 
 LARGEST_PIECE = 2**23  # entries
 
 
-def haar(shape, seed, dtype):
-    """Independent matrices of the Haar law: QR of a Gaussian matrix, with signs.
+def haar(
+    shape: tuple[int, ...], seed: int | keras.random.SeedGenerator | None, dtype: str
+) -> Tensor:
+    """Independent matrices of the Haar distribution, from QR of Gaussian ones.
 
     Args:
-        shape: `(..., m, n)`.
-        seed: as `keras.random.normal` takes it, or `None` to draw anew at each call.
-        dtype: a floating point type; the matrices are drawn in float32 or wider.
+        shape: Tuple of integers, `(..., m, n)`.
+        seed: Integer or `keras.random.SeedGenerator`, or `None` to draw anew at each
+            call.
+        dtype: String, a floating-point dtype; the result has it or a wider one, at
+            least float32.
 
     Source: Mezzadri, Notices of the AMS 54 (2007) 592.
     """
     *batch, rows, columns = shape
     tall = (*batch, max(rows, columns), min(rows, columns))
-    # As Keras does: drawn by Python, which JAX allows also while it traces.
+    # Drawn by Python, as in Keras: JAX allows that also while it traces.
     seed = random.randrange(2**31) if seed is None else seed
     at_least_float32 = keras.backend.result_type(dtype, "float32")
     normal = keras.random.normal(tall, dtype=at_least_float32, seed=seed)
@@ -32,7 +37,7 @@ def haar(shape, seed, dtype):
 
 
 def _in_pieces(function, x):
-    """`function` of parts of a large batch, whose temporaries then stay small."""
+    """Applies `function` to parts of a large batch, so that temporaries stay small."""
     if len(x.shape) == 2 or np.prod(x.shape) <= LARGEST_PIECE:
         return function(x)
     size = max(1, int(LARGEST_PIECE / np.prod(x.shape[1:])))

@@ -1,4 +1,4 @@
-"""Matrices as all functions on orthogonal ones take them: tall, float32 or wider."""
+"""Matrices as functions of orthogonal matrices take them: tall, float32 or wider."""
 
 import functools
 
@@ -25,6 +25,7 @@ def on_tall(function):
 
 
 def tall(matrix):
+    """The matrix with no more columns than rows, in float32 or wider."""
     check_matrix(matrix)
     x = at_least_float32(matrix)
     return ops.swapaxes(x, -1, -2) if is_wide(x) else x
@@ -43,7 +44,7 @@ def check_matrix(matrix):
 
 
 def check_float(matrix):
-    """What has the dtype of a matrix of integers would be rounded to these."""
+    """Refuses integers, because the result would be rounded to them."""
     if not keras.backend.is_float_dtype(matrix.dtype):
         dtype = keras.backend.standardize_dtype(matrix.dtype)
         raise _check.refusal("matrix", "of floating point", dtype)

@@ -1,10 +1,13 @@
-"""What makes a retraction arrive: further steps, for a step of any size."""
+"""Further steps that make a retraction converge, whatever the size of a step."""
+
+from collections.abc import Callable
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend
+from keras_bsnn._types import Tensor
 from keras_bsnn.ops import _matrix
 
 MOST_STEPS = 100
@@ -15,18 +18,22 @@ TOLERANCE = 5e-6  # an error above it is more than rounding in float32
 NEAR = 1e-3  # an error below it falls with each step, unless products are inexact
 
 
-def retract(matrix, retraction):
-    """`retraction(matrix)`, brought on to orthogonal where it did not arrive.
+def retract(matrix: Tensor, retraction: Callable[[Tensor], Tensor]) -> Tensor:
+    """`retraction(matrix)`, made orthogonal where the retraction did not converge.
 
-    Where it came near, by further Newton-Schulz steps; elsewhere by `polar(matrix)`. If
-    nothing is to be done, that is found at the cost of one matrix product.
+    Where it came near, further Newton-Schulz steps are taken; elsewhere the result is
+    `polar(matrix)`. Where nothing is to be done, one matrix product shows it.
 
     Args:
-        matrix: tensor of shape `(..., m, n)`.
-        retraction: callable that maps such a tensor to one of the same shape.
+        matrix: Tensor of shape `(..., m, n)`.
+        retraction: Callable that maps such a tensor to one of the same shape.
 
     Returns:
         Tensor of the shape and dtype of `matrix`.
+
+    Raises:
+        ValueError: If the retraction changes the shape, or `matrix` is not of floating
+            point.
     """
     matrix = ops.convert_to_tensor(matrix)
     _matrix.check_float(matrix)
@@ -44,8 +51,10 @@ def retract(matrix, retraction):
     return ops.cast(result, matrix.dtype)
 
 
-def retract_where_needed(matrix, retraction, tolerance):
-    """`retract`, but only of those matrices of a batch that may need it.
+def retract_where_needed(
+    matrix: Tensor, retraction: Callable[[Tensor], Tensor], tolerance: float
+) -> Tensor:
+    """`retract`, but only for those matrices of a batch that may need it.
 
     The error of a matrix is at most the largest norm of a row of `E = W^T W - 1`, and
     that is estimated from products of `E` with a few random signs, for a fraction of
@@ -53,9 +62,9 @@ def retract_where_needed(matrix, retraction, tolerance):
     matrices, a sixteenth of the batch, are retracted.
 
     Args:
-        matrix: tensor of shape `(batch, m, n)`.
-        retraction: as in `retract`.
-        tolerance: a positive number.
+        matrix: Tensor of shape `(batch, m, n)`.
+        retraction: Callable, as in `retract`.
+        tolerance: Positive number, the orthogonality error that may remain.
 
     Returns:
         Tensor of the shape and dtype of `matrix`.
@@ -77,8 +86,15 @@ def retract_where_needed(matrix, retraction, tolerance):
     return ops.while_loop(is_needed, step, state, maximum_iterations=SLICES)[0]
 
 
-def estimated_error(matrix):
-    """An upper bound of the error of each matrix, up to chance; infinite for NaN."""
+def estimated_error(matrix: Tensor) -> Tensor:
+    """A bound of the orthogonality error of each matrix, estimated at random.
+
+    Args:
+        matrix: Tensor of shape `(..., m, n)`.
+
+    Returns:
+        Tensor of shape `(...)`, float32 or wider; infinite if an entry is NaN.
+    """
     x = _matrix.tall(matrix)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (x.shape[-1], PROBES))
     probes = ops.convert_to_tensor(signs, dtype=x.dtype)
@@ -94,7 +110,7 @@ def estimated_error(matrix):
 def converge(x, error):
     """Scaled Newton-Schulz steps of each matrix whose `error` is above the tolerance.
 
-    They end too when the error is small and falls no more: products in TF32, which a
+    They also end when the error is small and no longer falls: products in TF32, which a
     GPU may take for float32, never come nearer than about 1e-4.
     """
 

@@ -1,13 +1,14 @@
 """Matrices with orthonormal rows or columns: retractions, tangent space, error.
 
-Shapes are `(..., m, n)`, leading axes are batch. A tall matrix (m >= n) is orthogonal
-when its columns are orthonormal, a wide one when its rows are. All computations run in
-float32 or wider and return the dtype they were given.
+Shapes are `(..., m, n)`, and leading axes are a batch. A tall matrix (m >= n) is
+orthogonal if its columns are orthonormal, a wide one if its rows are. All computations
+run in float32 or wider and return the dtype that they were given.
 """
 
 from keras import ops
 
 from keras_bsnn import _backend
+from keras_bsnn._types import Tensor
 from keras_bsnn.ops import _check, _matrix, _retract
 from keras_bsnn.ops._retract import estimated_error, retract, retract_where_needed
 
@@ -27,11 +28,11 @@ __all__ = [
 ]
 
 
-def orthogonality_error(matrix):
+def orthogonality_error(matrix: Tensor) -> Tensor:
     """Largest entry of `|W^T W - 1|` (tall) or `|W W^T - 1|` (wide), for each matrix.
 
     Args:
-        matrix: tensor of shape `(..., m, n)`.
+        matrix: Tensor of shape `(..., m, n)`.
 
     Returns:
         Tensor of shape `(...)`, float32 or wider; infinite if an entry is not finite.
@@ -46,25 +47,31 @@ def orthogonality_error(matrix):
     return _matrix.error(ops.convert_to_tensor(matrix))
 
 
-def check_steps(steps, name="steps"):
+def check_steps(steps: int, name: str = "steps") -> None:
+    """Raises `ValueError` unless a number of steps is an integer from 1 to 100.
+
+    Args:
+        steps: The number of steps.
+        name: String, the name of the argument. Defaults to `"steps"`.
+    """
     _check.integer(name, steps, 1, _retract.MOST_STEPS)
 
 
 @_matrix.on_tall
-def newton_schulz(matrix, steps=2):
-    """Newton-Schulz steps `X <- X (3 - X^T X) / 2` towards the polar factor.
+def newton_schulz(matrix: Tensor, steps: int = 2) -> Tensor:
+    """Newton-Schulz steps `X <- X (3 - X^T X) / 2` toward the polar factor.
 
     A step squares the error: 1e-1, 8e-3, 5e-5, 2e-9, until rounding (about 5e-7).
 
-    A step takes a singular value above sqrt(3) to a negative one, that is, towards
-    another orthogonal matrix than the nearest. Such a matrix is therefore scaled, in
-    place of the first step, so that its singular values are at most 1: the steps then
+    A step takes a singular value above sqrt(3) to a negative one, that is, toward an
+    orthogonal matrix other than the nearest. Such a matrix is therefore scaled, instead
+    of taking the first step, so that its singular values are at most 1: the steps then
     converge to the polar factor from any matrix of full rank whose entries are below
-    1e6, though from afar they are many.
+    1e6, though it takes many of them if the matrix is far from orthogonal.
 
     Args:
-        matrix: tensor of shape `(..., m, n)`.
-        steps: number of steps, an integer from 1 to 100.
+        matrix: Tensor of shape `(..., m, n)`.
+        steps: Integer from 1 to 100, the number of steps. Defaults to 2.
 
     Returns:
         Tensor of the shape and dtype of `matrix`.
@@ -97,8 +104,8 @@ def _change(matrix):
 
 
 @_matrix.on_tall
-def cayley(matrix, steps=3):
-    """Cayley steps `X <- 2 X (1 + X^T X)^{-1}` towards the polar factor.
+def cayley(matrix: Tensor, steps: int = 3) -> Tensor:
+    """Cayley steps `X <- 2 X (1 + X^T X)^{-1}` toward the polar factor.
 
     The Cayley transform of the skew-symmetric `[[0, X], [-X^T, 0]]` is orthogonal, and
     this step is its off-diagonal block. A singular value `s` becomes
@@ -106,8 +113,8 @@ def cayley(matrix, steps=3):
     full rank, at the price of a linear solve.
 
     Args:
-        matrix: tensor of shape `(..., m, n)`.
-        steps: number of steps, an integer from 1 to 100.
+        matrix: Tensor of shape `(..., m, n)`.
+        steps: Integer from 1 to 100, the number of steps. Defaults to 3.
 
     Returns:
         Tensor of the shape and dtype of `matrix`.
@@ -134,11 +141,11 @@ def cayley(matrix, steps=3):
 
 
 @_matrix.on_tall
-def qr(matrix):
+def qr(matrix: Tensor) -> Tensor:
     """The Q factor of the QR decomposition in which R has a positive diagonal.
 
     Args:
-        matrix: tensor of shape `(..., m, n)`, any step away from orthogonal.
+        matrix: Tensor of shape `(..., m, n)`, however far from orthogonal.
 
     Returns:
         Tensor of the shape and dtype of `matrix`. Of a Gaussian matrix it has the Haar
@@ -158,7 +165,7 @@ def qr(matrix):
     return q * ops.expand_dims(ops.where(diagonal < 0, -one, one), axis=-2)
 
 
-def polar(matrix):
+def polar(matrix: Tensor) -> Tensor:
     """The polar factor: the orthogonal matrix nearest to `matrix`, however far it is.
 
     Newton-Schulz steps on a matrix scaled to singular values of at most 1, to
@@ -167,7 +174,7 @@ def polar(matrix):
     as 0.
 
     Args:
-        matrix: tensor of shape `(..., m, n)`.
+        matrix: Tensor of shape `(..., m, n)`.
 
     Returns:
         Tensor of the shape and dtype of `matrix`.
@@ -183,18 +190,21 @@ def polar(matrix):
     return _retract.converge(matrix, ops.full(matrix.shape[:-2], float("inf")))
 
 
-def project_tangent(matrix, direction):
+def project_tangent(matrix: Tensor, direction: Tensor) -> Tensor:
     """Projects a direction to the tangent space of the orthogonal matrices.
 
     `G - W sym(W^T G)` for a tall `W`, with `sym(A) = (A + A^T) / 2`: the part of `G`
     along which the columns stay orthonormal to first order.
 
     Args:
-        matrix: orthogonal, of shape `(..., m, n)`.
-        direction: of the same shape and dtype, for instance a gradient.
+        matrix: Orthogonal tensor of shape `(..., m, n)`.
+        direction: Tensor of the same shape and dtype, for instance a gradient.
 
     Returns:
         Tensor of that shape and dtype.
+
+    Raises:
+        ValueError: If the shapes differ.
 
     Source: Edelman, Arias, Smith, SIAM J. Matrix Anal. 20 (1998) 303, eq. 2.4 and
     2.27 with the Euclidean metric.
@@ -220,7 +230,9 @@ def project_tangent(matrix, direction):
     return direction - ops.matmul(matrix, symmetric)
 
 
-def tangent_gradient(inputs, outputs, grad_inputs, grad_outputs):
+def tangent_gradient(
+    inputs: Tensor, outputs: Tensor, grad_inputs: Tensor, grad_outputs: Tensor
+) -> Tensor:
     """The gradient of a square orthogonal kernel, projected to its tangent space.
 
     With `Z = X W`, the gradient `D` of `Z` and `P = D W^T` of `X`, the gradient of `W`
@@ -229,8 +241,10 @@ def tangent_gradient(inputs, outputs, grad_inputs, grad_outputs):
     three matrices as large as the kernel.
 
     Args:
-        inputs, outputs: `X` and `Z`, of shape `(..., samples, units)`.
-        grad_inputs, grad_outputs: `P` and `D`, the gradients of these.
+        inputs: `X`, a tensor of shape `(..., samples, units)`.
+        outputs: `Z`, of the same shape.
+        grad_inputs: `P`, the gradient with respect to `inputs`.
+        grad_outputs: `D`, the gradient with respect to `outputs`.
 
     Returns:
         Tensor of shape `(..., units, units)`.
@@ -252,12 +266,12 @@ def tangent_gradient(inputs, outputs, grad_inputs, grad_outputs):
     return 0.5 * ops.matmul(ops.swapaxes(left, -1, -2), right)
 
 
-def tangent_matmul(inputs, kernel):
+def tangent_matmul(inputs: Tensor, kernel: Tensor) -> Tensor:
     """`inputs @ kernel`, with the kernel's gradient projected to its tangent space.
 
     Args:
-        inputs: tensor of shape `(..., m)`.
-        kernel: orthogonal, of shape `(m, n)`.
+        inputs: Tensor of shape `(..., m)`.
+        kernel: Orthogonal tensor of shape `(m, n)`.
 
     Returns:
         Tensor of shape `(..., n)`.

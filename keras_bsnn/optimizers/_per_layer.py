@@ -1,4 +1,4 @@
-"""Steps each layer of a stack as an optimizer would if the layer stood alone."""
+"""Steps each layer of a stack as an optimizer would step the layer alone."""
 
 import contextlib
 import math
@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_bsnn import _backend, manifolds
 
-# Their steps see one entry at a time, so that a stack is like any other weight.
+# They step each entry separately, so that a stack is like any other weight.
 ELEMENTWISE = (
     keras.optimizers.SGD,
     keras.optimizers.RMSprop,
@@ -35,21 +35,21 @@ def is_elementwise(optimizer: keras.optimizers.Optimizer) -> bool:
 
 
 class PerLayer(keras.optimizers.Optimizer):
-    """Any optimizer, for the weights of each layer of a stack separately.
+    """Any optimizer, applied to each layer of a stack separately.
 
     A copy of the optimizer is built on a weight like that of one layer. One loop over
-    the layers gives it the values of each, with those of the slots (momentum, ...) of
-    that layer, and keeps what it makes of them. Clipping of values or of the global
-    norm, weight decay, averages and accumulated gradients are those of this class.
+    the layers gives it the weight and the slots (momentum, ...) of each, and keeps the
+    results. Clipping by value or by the global norm, weight decay, averages and
+    accumulated gradients are done by this class.
 
     Args:
-        optimizer: the optimizer; learning rate and iterations are its own.
+        optimizer: The optimizer, which keeps its learning rate and its iterations.
 
     Raises:
-        ValueError: the optimizer does more in a step than `update_step` says.
+        ValueError: If the optimizer does more in a step than its `update_step`.
     """
 
-    def __init__(self, optimizer):
+    def __init__(self, optimizer: keras.optimizers.Optimizer):
         _check(optimizer)
         super().__init__(
             learning_rate=0.0,
@@ -108,12 +108,12 @@ class PerLayer(keras.optimizers.Optimizer):
 
 
 class _Stack:
-    """A stacked weight, its slots, and what steps each layer of it.
+    """A stacked weight, its slots, and the optimizer that steps each layer of it.
 
     Args:
-        variable: the weight, of shape `(*layers, *shape)`.
-        optimizer: not built; it will have one weight, of shape `shape`.
-        owner: the optimizer whose variables the stacked slots are.
+        variable: The weight, of shape `(*layers, *shape)`.
+        optimizer: An optimizer that is not built; it gets one weight, of shape `shape`.
+        owner: The optimizer that the stacked slots belong to.
     """
 
     def __init__(self, variable, optimizer, owner):
@@ -158,7 +158,7 @@ class _Stack:
 
 
 def _weight_of_one_layer(variable, axes):
-    """With the path of the stacked one, by which optimizers exclude weights."""
+    """A weight with the path of the stacked one, by which weights are excluded."""
     *scopes, name = variable.path.split("/")
     with contextlib.ExitStack() as stack:
         for scope in scopes:
@@ -169,7 +169,7 @@ def _weight_of_one_layer(variable, axes):
 
 
 def _copy(optimizer):
-    """With no averages and accumulated gradients of its own."""
+    """A copy without averages and accumulated gradients of its own."""
     config = optimizer.get_config()
     config |= {"use_ema": False, "gradient_accumulation_steps": None}
     return type(optimizer).from_config(config)
@@ -180,7 +180,7 @@ def _iteration(optimizer):
 
 
 def _clipped(gradient, norm, axes):
-    """As `clipnorm` does, the gradient of each layer by itself."""
+    """The gradient of each layer, clipped by itself as `clipnorm` does."""
     gradient = _backend.read(gradient)
     inner = tuple(range(axes, len(gradient.shape)))
     squared = ops.sum(ops.square(gradient), axis=inner, keepdims=True)
@@ -188,12 +188,13 @@ def _clipped(gradient, norm, axes):
 
 
 def _check(optimizer):
-    """Raises `ValueError` for what `PerLayer` would leave out."""
+    """Raises `ValueError` for an optimizer that `PerLayer` would not do justice to."""
     name = type(optimizer).__name__
     if type(optimizer).apply is not keras.optimizers.Optimizer.apply:
         raise ValueError(
-            f"{name} cannot step the layers of a DepthStack one by one, for it has an "
-            "`apply` of its own. Wrap an optimizer that has none, or use StiefelMuon."
+            f"{name} cannot step the layers of a DepthStack one by one, because it "
+            "has an `apply` of its own. Wrap an optimizer that has none, or use "
+            "StiefelMuon."
         )
     decay = optimizer.weight_decay
     if getattr(optimizer, "adam_weight_decay", decay) != decay:

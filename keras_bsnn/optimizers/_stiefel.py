@@ -1,10 +1,13 @@
 """Any optimizer, on the tangent space of the orthogonal matrices."""
 
 import functools
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 import keras
 
 from keras_bsnn import _backend, manifolds
+from keras_bsnn._types import Config, Tensor, Variables
 from keras_bsnn.ops import _check
 from keras_bsnn.optimizers._per_layer import PerLayer, is_elementwise
 
@@ -17,23 +20,22 @@ class Stiefel(keras.optimizers.Optimizer):
 
     The gradient of each kernel with the constraint `keras_bsnn.constraints.Orthogonal`
     is projected to the tangent space; then the wrapped optimizer takes its step, and
-    the constraint retracts. Clipping, momentum and moving moments see nothing of the
-    normal part, which the retraction would have undone. All other weights, and all
-    settings of the wrapped optimizer, are as without `Stiefel`.
+    the constraint retracts. Clipping, momentum and moving moments do not see the normal
+    part, which the retraction would undo. All other weights, and all settings of the
+    wrapped optimizer, are as without `Stiefel`.
 
     The layers of a `DepthStack` are stepped as they would be alone. For the optimizers
-    of Keras that treat each entry of a weight separately, SGD, Adam and their kin, that
-    is so anyway, except that `clipnorm` then takes the norm of all layers of a stack
-    together. Others look at the shape or the norm of a weight: `Muon`, `Lamb`,
-    `Adafactor`, and optimizers of yours. These `Stiefel` runs once for each layer, in
-    one loop, and `clipnorm` is that of each layer. Without `Stiefel`, `Muon` takes the
-    kernels of a stack for tensors of three axes, which it leaves to AdamW, and the
-    biases for a matrix: wrap it also where no kernel is orthogonal, or use
-    `StiefelMuon`.
+    of Keras that treat each entry of a weight separately (`SGD`, `Adam` and similar),
+    this is always so, except that `clipnorm` then takes the norm of all layers of a
+    stack together. Others look at the shape or the norm of a weight: `Muon`, `Lamb`,
+    `Adafactor`, and custom optimizers. `Stiefel` runs these once for each layer, in one
+    loop, with the `clipnorm` of each layer. Without `Stiefel`, `Muon` takes the kernels
+    of a stack for tensors of three axes, which it leaves to AdamW, and the biases for a
+    matrix: wrap it even if no kernel is orthogonal, or use `StiefelMuon`.
 
-    A momentum is a sum of tangent vectors of earlier kernels. To the tangent space of
-    the present one they are off by the square of the learning rate, and the retraction,
-    a projection itself, takes that off.
+    A momentum is a sum of tangent vectors of earlier kernels. They deviate from the
+    present tangent space by the square of the learning rate, which the retraction, a
+    projection itself, removes.
 
     Weight decay does not act on orthogonal kernels: they all have the same norm, and
     the retraction would undo it.
@@ -41,16 +43,17 @@ class Stiefel(keras.optimizers.Optimizer):
     With `use_ema=True`, the averages that `fit` ends with are retracted, too.
 
     Args:
-        optimizer: a Keras optimizer, or its name.
-        name: name of the optimizer.
+        optimizer: A Keras optimizer, or its name.
+        name: String, the name of this optimizer. Defaults to `"stiefel"`.
 
     Attributes:
-        inner_optimizer: the wrapped one; learning rate and iterations are its own.
+        inner_optimizer: The wrapped optimizer, which keeps the learning rate and the
+            iterations.
 
     Raises:
-        ValueError: `optimizer` is not an optimizer. When it is built on a stack: it is
-            not one of those that treat each entry separately, and overrides `apply`, or
-            has an `adam_weight_decay` other than its `weight_decay`.
+        ValueError: If `optimizer` is not an optimizer; or, when it is built on a stack,
+            if it is not one of those that treat each entry separately and has an
+            `apply` of its own, or an `adam_weight_decay` other than its `weight_decay`.
 
     Source: the projection of Edelman, Arias, Smith, SIAM J. Matrix Anal. 20 (1998) 303;
     see `keras_bsnn.ops.orthogonal.project_tangent`.
@@ -72,7 +75,7 @@ class Stiefel(keras.optimizers.Optimizer):
         self._stepper = self.inner_optimizer
         self.exclude_from_weight_decay()
 
-    def build(self, var_list):
+    def build(self, var_list: Variables) -> None:
         if self.built:
             return
         super().build(var_list)
@@ -84,11 +87,28 @@ class Stiefel(keras.optimizers.Optimizer):
         self._stepper.exclude_from_weight_decay([*listed, *kernels], names)
         self._stepper.build(var_list)
 
-    def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        """As of every Keras optimizer; what was called on the wrapped one is lost."""
+    def exclude_from_weight_decay(
+        self,
+        var_list: Variables | None = None,
+        var_names: Iterable[str] | None = None,
+    ) -> None:
+        """Excludes variables from weight decay, as every Keras optimizer does.
+
+        Call it before the optimizer is built. Exclusions that the wrapped optimizer was
+        told have no effect.
+
+        Args:
+            var_list: List of variables to exclude. Defaults to `None`.
+            var_names: List of strings: variables are excluded whose names have one of
+                them as a part. Defaults to `None`.
+        """
         self._excluded_from_decay = (tuple(var_list or ()), tuple(var_names or ()))
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self,
+        grads: Iterable[Tensor],
+        trainable_variables: Iterable[keras.Variable] | None = None,
+    ) -> None:
         if trainable_variables is None:
             variables = self._trainable_variables
         else:
@@ -99,36 +119,38 @@ class Stiefel(keras.optimizers.Optimizer):
         self._stepper.apply(list(projected), variables)
 
     @property
-    def variables(self):
+    def variables(self) -> Variables:
         return self._variables + self._stepper.variables
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         return self.inner_optimizer.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, learning_rate):
+    def learning_rate(self, learning_rate: Any) -> None:
         self.inner_optimizer.learning_rate = learning_rate
 
     @property
-    def iterations(self):
+    def iterations(self) -> keras.Variable:
         return self.inner_optimizer.iterations
 
-    def scale_loss(self, loss):
+    def scale_loss(self, loss: Tensor) -> Tensor:
         return self.inner_optimizer.scale_loss(loss)
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: Variables) -> None:
         self._stepper.finalize_variable_values(var_list)
         if self.inner_optimizer.use_ema:
             for kernel, _ in manifolds.constrained(var_list):
                 kernel.assign(kernel.constraint(kernel))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         optimizer = keras.saving.serialize_keras_object(self.inner_optimizer)
         return {"optimizer": optimizer, "name": self.name}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Config, custom_objects: Mapping[str, Any] | None = None
+    ) -> Self:
         deserialize = functools.partial(
             keras.saving.deserialize_keras_object, custom_objects=custom_objects
         )

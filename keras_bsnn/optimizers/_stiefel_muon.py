@@ -2,25 +2,26 @@
 
 import functools
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
 from keras_bsnn import _backend, manifolds
+from keras_bsnn._types import Config, Tensor, Variables
 from keras_bsnn.ops import _check, orthogonal, spectral
 
 TINY = 1e-30  # in a mean of squares, so that no gradient means no step
-Rate = float | keras.optimizers.schedules.LearningRateSchedule
+Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
 class StiefelMuon(keras.optimizers.Optimizer):
-    """Steps of bounded operator norm; orthogonal kernels turn by the same angle.
+    """Steps of bounded operator norm, in which orthogonal kernels turn by equal angles.
 
     The momentum `M` of a kernel is replaced by its `spectral_sign`, whose singular
-    values are all about 1: every direction that the gradients agree on is taken by the
-    same step. One learning rate `r` then fits networks of any depth and width:
+    values are all about 1: the step is equally long in every direction on which the
+    gradients agree. One learning rate `r` then fits networks of any depth and width:
 
     - the orthogonal kernels of the model, `depth` in number (those of a `DepthStack`
       count each), turn by an angle of about `r / depth` each,
@@ -28,39 +29,43 @@ class StiefelMuon(keras.optimizers.Optimizer):
       tangent space; the constraint retracts what is left of order `(r / depth)^2`. As
       such layers keep norms, the features after them change by at most `1.2 r` of
       their norm, however many there are;
-    - another matrix, `(fan_in, fan_out)`, moves by `r` in the operator norm between
-      vectors measured by their root mean square: `r sqrt(fan_out / fan_in)`;
+    - any other matrix, `(fan_in, fan_out)`, moves by `r sqrt(fan_out / fan_in)`: by `r`
+      in the operator norm between vectors measured by their root mean square;
     - an embedding, that is, a weight with "embedding" in its path as for
-      `keras.optimizers.Muon`, moves by `r` in the same norm of what it returns: by `r`
-      in root mean square in the row of the largest momentum, and in proportion in the
-      others, so that rare words stand still between their gradients;
+      `keras.optimizers.Muon`, moves by `r` in root mean square in the row of the
+      largest momentum, and in proportion in the others, so that rare words do not move
+      between their gradients;
     - any other weight moves by `r` in root mean square.
 
     Each layer of a `DepthStack` is stepped as it would be alone: a kernel is one matrix
-    for each layer, and a bias one vector. (`clipnorm` takes all layers together.)
+    for each layer, and a bias one vector. Only `clipnorm` takes all layers together.
 
-    `keras.optimizers.Muon` itself tells the roles by the number of axes, and so takes
-    the kernels of a stack for no matrices and its biases for one: use this one, or
+    `keras.optimizers.Muon` itself goes by the number of axes. It does not see matrices
+    in the kernels of a stack, and takes its biases for a matrix: use this optimizer, or
     `Stiefel(keras.optimizers.Muon())`.
 
     Weight decay does not act on orthogonal kernels, which all have the same norm.
 
     Args:
         learning_rate: `r`, a number or a `LearningRateSchedule`. The size of a step
-            does not shrink with the gradient, so a schedule should end near 0. For less
-            than a hundred steps, 0.1 or 0.2 is better.
-        momentum: decay of the moving average of gradients, in [0, 1).
-        nesterov: whether to look ahead by one step of the average.
-        ns_steps: number of Newton-Schulz steps of `spectral_sign`, an integer from 1
-            to 100.
-        **kwargs: as of every Keras optimizer.
+            does not shrink with the gradient, so a schedule should end near 0. Defaults
+            to 0.05; for fewer than a hundred steps, 0.1 or 0.2 is better.
+        momentum: Number in [0, 1), the decay of the moving average of the gradients.
+            Defaults to 0.9.
+        nesterov: Boolean, whether to look ahead by one step of the average. Defaults to
+            `True`.
+        ns_steps: Integer from 1 to 100, the number of Newton-Schulz steps of
+            `spectral_sign`. Defaults to 4.
+        name: String, the name of the optimizer. Defaults to `"stiefel_muon"`.
+        **kwargs: Arguments of `keras.optimizers.Optimizer`, such as `weight_decay`,
+            `clipnorm` and `use_ema`.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: If an argument is not as described.
 
     Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks"
-    (2024); the operator norms of Bernstein and Newhouse, arXiv 2409.20325; tangent
-    space and share of depth are this package's.
+    (2024); the operator norms of Bernstein and Newhouse, arXiv 2409.20325. The tangent
+    space and the division by the depth are from this package.
 
     Example:
 
@@ -88,7 +93,7 @@ class StiefelMuon(keras.optimizers.Optimizer):
         self.nesterov = nesterov
         self.ns_steps = ns_steps
 
-    def build(self, var_list):
+    def build(self, var_list: Variables) -> None:
         if self.built:
             return
         super().build(var_list)
@@ -99,7 +104,7 @@ class StiefelMuon(keras.optimizers.Optimizer):
         self._directions = tuple(map(self._direction_of, var_list))
 
     def _direction_of(self, variable):
-        """A function of the values of a weight and its momentum."""
+        """The function from the values of a weight and its momentum to a step."""
         manifold = manifolds.of(variable)
         if manifold is not None:
             return functools.partial(self._turn, manifold)
@@ -124,9 +129,11 @@ class StiefelMuon(keras.optimizers.Optimizer):
         index = self._get_variable_index(variable)
         return index not in self._orthogonal and super()._use_weight_decay(variable)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
+    ) -> None:
         index = self._get_variable_index(variable)
-        # The gradient of an embedding has only some of the rows: `read` fills it up.
+        # The gradient of an embedding may have some rows only: `read` adds zeros.
         gradient = ops.cast(_backend.read(gradient), variable.dtype)
         momentum = self._averaged(self.momentums[index], gradient)
         step = self._directions[index](_backend.read(variable), momentum)
@@ -139,7 +146,7 @@ class StiefelMuon(keras.optimizers.Optimizer):
             return keep * average + (1 - keep) * gradient
         return _backend.read(average)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "momentum": self.momentum,
@@ -149,14 +156,14 @@ class StiefelMuon(keras.optimizers.Optimizer):
 
 
 def _of_unit_mean(w, momentum, layers):
-    """Of a mean square of 1 in each layer."""
+    """The momentum, scaled to a mean square of 1 in each layer."""
     axes = tuple(range(layers, len(w.shape)))
     squares = ops.mean(ops.square(momentum), axis=axes, keepdims=True)
     return momentum * ops.rsqrt(squares + TINY)
 
 
 def _largest_row(w, momentum, layers):
-    """Of a mean square of 1 in the row where it is largest, in each layer."""
+    """The momentum, scaled to a mean square of 1 in its largest row, in each layer."""
     squares = ops.mean(ops.square(momentum), axis=-1, keepdims=True)
     axes = tuple(range(layers, len(w.shape) - 1))
     return momentum * ops.rsqrt(ops.max(squares, axis=axes, keepdims=True) + TINY)

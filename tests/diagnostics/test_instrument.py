@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from keras_bsnn import _model, diagnostics
-from keras_bsnn.diagnostics._instrument import instrumented, nested
+from keras_bsnn._parts import nested
+from keras_bsnn.diagnostics._instrument import instrumented
 from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
 from keras_bsnn.recalibration import recalibrate
 

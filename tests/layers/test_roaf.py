@@ -3,7 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from layer_checker import check_layer
+from layer_checker import (
+    check_export,
+    check_layer,
+    check_mixed_precision,
+    check_reload,
+    model_of,
+)
 
 from keras_bsnn import models
 from keras_bsnn.layers import ROAF, ROAFCell
@@ -45,6 +51,8 @@ def pair(filter="haar", masked=False, activation="tanh", **kwargs):
     """Models of the layer, and of a loop over its cell, with the same weights."""
     arguments = {"units": 7, "alpha": 0.9, "filter": filter, "activation": activation}
     arguments["filter_seed"] = 3
+    of_cell = ("dropout", "recurrent_dropout", "seed")
+    arguments |= {name: kwargs.pop(name) for name in of_cell if name in kwargs}
     every = kwargs.pop("checkpoint_every", None)
     layers = (
         ROAF(**arguments, **kwargs, checkpoint_every=every),
@@ -70,6 +78,8 @@ def pair(filter="haar", masked=False, activation="tanh", **kwargs):
         {"filter": "shift", "activation": "relu"},
         {"filter": "signed_haar"},
         {"activation": "softmax"},
+        {"dropout": 0.3, "recurrent_dropout": 0.4, "seed": 5},
+        {"filter": "shift", "recurrent_dropout": 0.4, "seed": 5, "checkpoint_every": 3},
     ],
 )
 def test_it_is_a_loop_over_its_cell(arguments, return_sequences, masked):
@@ -80,12 +90,75 @@ def test_it_is_a_loop_over_its_cell(arguments, return_sequences, masked):
     models = pair(masked=masked, return_sequences=return_sequences, **arguments)
     before = [model.predict(x, verbose=0) for model in models]
     np.testing.assert_allclose(*before, atol=1e-6)
-    for model, jit_compile in zip(models, (True, False), strict=True):
+    # XLA draws other numbers than TensorFlow does.
+    compiled = (masked, masked) if "seed" in arguments else (True, False)
+    for model, jit_compile in zip(models, compiled, strict=True):
         model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=jit_compile)
         model.fit(x, -before[0], epochs=2, batch_size=6, verbose=0)
     after = [model.predict(x, verbose=0) for model in models]
     np.testing.assert_allclose(*after, atol=1e-5)
     assert np.abs(after[0] - before[0]).max() > 5e-5
+
+
+DROPOUT = {"dropout": 0.5, "recurrent_dropout": 0.25, "seed": 3}
+
+
+@pytest.mark.parametrize("activation", ["tanh", "softmax"])  # of both loops
+def test_dropout_has_one_mask_for_all_steps(activation):
+    """Outputs equal a loop in Python with the given masks."""
+    x = data()
+    arguments = {"activation": activation, "return_sequences": True}
+    layer = ROAF(5, 0.8, **arguments, **DROPOUT)
+    layer.build(x.shape)
+    seeds = keras.random.SeedGenerator(DROPOUT["seed"])
+    of_inputs, of_state = (
+        keras.random.dropout(keras.ops.ones(shape), rate, seed=seeds)
+        for shape, rate in (((6, 3), 0.5), ((6, 5), 0.25))
+    )
+    assert {0.0, 2.0} == {*np.asarray(of_inputs).ravel()}
+    cell, h, expected = layer.cell, keras.ops.zeros((6, 5)), []
+    for step in np.swapaxes(x, 0, 1):
+        inner = keras.ops.matmul(step * of_inputs, cell.kernel) + cell.bias
+        inner += keras.ops.matmul(h * of_state, cell.recurrent_kernel)
+        h = 0.8 * cell.filtered(h) + 0.2 * cell.activation(inner)
+        expected.append(h)
+    found = layer(x, training=True)
+    np.testing.assert_allclose(found, keras.ops.stack(expected, 1), atol=1e-6)
+    assert np.abs(layer(x, training=True) - found).max() > 1e-3  # other masks
+
+
+def test_dropout_keeps_the_expectation():
+    """Of one step without activation, which is affine in either mask."""
+    x, state = data(1)[:1], np.linspace(-2, 2, 5, dtype="float32")[None]
+    layer = ROAF(5, 0.5, activation=None, **DROPOUT)
+    exact = layer(x, initial_state=[state])
+    many = [np.repeat(z, 20_000, axis=0) for z in (x, state)]
+    found = np.asarray(layer(many[0], initial_state=[many[1]], training=True))
+    error = found.std(axis=0) / np.sqrt(len(found))
+    assert error.min() > 0
+    np.testing.assert_array_less(np.abs(found.mean(axis=0) - exact[0]), 5 * error)
+
+
+def test_dropout_does_nothing_in_evaluation():
+    x = data()
+    layer = ROAF(5, 0.8, **DROPOUT)
+    y = layer(x)
+    config = layer.get_config()
+    assert {name: config[name] for name in DROPOUT} == DROPOUT
+    plain = ROAF.from_config({**config, "dropout": 0.0, "recurrent_dropout": 0.0})
+    plain.build(x.shape)
+    plain.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(plain(x), y)
+    np.testing.assert_array_equal(plain(x, training=True), y)
+
+
+def test_dropout_is_saved_and_exported(tmp_path):
+    arguments = {"units": 5, "alpha": 0.8, **DROPOUT}
+    check_mixed_precision(ROAF, arguments, data())
+    model = model_of(ROAF(**arguments), data(), jit_compile=True)
+    model.fit(data(), np.ones((6, 5)), verbose=0)
+    check_reload(model, data(), tmp_path)
+    check_export(model, data(), tmp_path)
 
 
 def test_a_state_carried_on_is_one_long_call():
@@ -181,6 +254,8 @@ def test_the_state_is_read_at_size_one():
         ({"units": -1, "alpha": 0.5}, "`units` must be an integer >= 1"),
         ({"units": 4, "alpha": -0.5}, "`alpha` must be a number in"),
         ({"units": 4, "alpha": 0.5, "filter": None}, "`filter` must be one of"),
+        ({"units": 4, "alpha": 0.5, "dropout": 1}, "`dropout` must be a number in"),
+        ({"units": 4, "alpha": 0.5, "seed": -1}, "`seed` must be an integer in"),
     ],
 )
 def test_wrong_arguments(layer, arguments, words):

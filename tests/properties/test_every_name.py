@@ -9,7 +9,7 @@ import pkgutil
 import keras_bsnn
 from keras_bsnn import ops
 
-FOLDER = pathlib.Path(__file__).parent
+TESTS = pathlib.Path(__file__).parents[1]
 
 
 def public_names():
@@ -20,7 +20,7 @@ def public_names():
             for name in getattr(loaded, "__all__", []):
                 symbol = getattr(loaded, name)
                 if callable(symbol):
-                    yield _name(symbol, loaded)
+                    yield f"{module.name.split('.')[1]}.{name}"
     for name in ops.__all__:  # functions that show how they are called
         for symbol in vars(getattr(ops, name)).values():
             is_own = getattr(symbol, "__module__", None) == f"keras_bsnn.ops.{name}"
@@ -29,14 +29,9 @@ def public_names():
                 yield f"{name}.{symbol.__name__}"
 
 
-def _name(symbol, module):
-    package = symbol.__module__.split(".")[1]
-    return f"{package}.{symbol.__name__}"
-
-
 def marked_names():
     """What `property_of` is called with."""
-    for file in FOLDER.glob("test_*.py"):
+    for file in TESTS.rglob("test_*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "property_of":
                 yield from map(ast.unparse, node.args)

@@ -1,0 +1,36 @@
+"""The rule of a block that has none of its own."""
+
+from keras import ops
+
+from keras_bsnn import _backend
+from keras_bsnn.depth._rule import Rule, Step
+
+
+class BlockRule(Rule):
+    """The rule of any block, from its call.
+
+    The outputs of a layer are its loss, a list of none or one, and what the block
+    returns besides its first output.
+
+    Args:
+        template: a `Template`.
+        training: as in the call of a layer.
+        block: as for `Template.call`.
+    """
+
+    def __init__(self, template, training, block=None):
+        self.template = template
+        self.training = training
+        self.block = block
+
+    def step(self, carry, layer):
+        found = self.template.call(carry, layer, self.training, self.block)
+        outputs, losses, updates = found
+        carry, extras = self.template.split(outputs)
+        return Step(carry, (_total(losses), extras), updates)
+
+
+def _total(losses):
+    """The sum, in float32 or wider, as a list; an empty one if there is no loss."""
+    each = [ops.sum(_backend.at_least_float32(loss)) for loss in losses]
+    return [sum(each)] if each else []

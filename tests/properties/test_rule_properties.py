@@ -1,0 +1,72 @@
+"""Of rules of layers: their own gradient is that of what they compute."""
+
+import numpy as np
+from draws import normal, property_of, rarely, seeds
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import ops
+
+from keras_bsnn import _backend, depth
+from keras_bsnn.depth import _checkpoints, _loop
+
+
+class Generic(depth.Rule):
+    """`x + tanh(scale * x + bias)` with a shared bias, by its step alone."""
+
+    def step(self, carry, layer):
+        bend = ops.tanh(layer.weights["scale"] * carry + layer.shared)
+        return depth.Step(carry + bend, outputs=ops.sum(bend))
+
+
+class Own(Generic):
+    """The same with a gradient of its own, for some layers at once.
+
+    Args:
+        chunk: largest number of such layers.
+    """
+
+    def __init__(self, chunk):
+        self.chunk = chunk
+
+    def step(self, carry, layer):
+        bend = ops.tanh(layer.weights["scale"] * carry + layer.shared)
+        return depth.Step(carry + bend, ops.sum(bend), kept=(carry, bend))
+
+    def prepare(self, entering, kept, layers):
+        x, bend = kept
+        return x, 1 - ops.square(bend)
+
+    def pull(self, gradient, prepared, layer):
+        inner = (gradient.carry + gradient.outputs) * prepared[1]
+        return gradient.carry + layer.weights["scale"] * inner, inner
+
+    def gradients(self, prepared, pulled, layers):
+        of_scale = ops.sum(pulled * prepared[0], axis=1)
+        return {"scale": of_scale}, ops.sum(pulled, axis=(0, 1))
+
+
+@property_of(depth.Rule, depth.Layer, depth.Step)
+@rarely
+@given(seeds, st.integers(1, 9), st.none() | st.integers(1, 4), st.booleans())
+def test_a_rule_with_a_gradient_equals_one_without(seed, count, chunk, keep):
+    x, shared = normal((3, 4), seed, "float32"), normal((4,), seed + 1, "float32")
+    scale = normal((count, 4), seed + 2, "float32")
+    every = max(k for k in (1, 2, 3) if count % k == 0)
+
+    def measured(rule, every=None):
+        def loss(tensors):
+            x, scale, shared = tensors
+            layers = depth.Layer({"scale": scale}, shared=shared)
+            loop = _loop.Loop(count, keep)
+            found = _checkpoints.run(rule, x, layers, loop, every)
+            value = ops.sum(ops.sin(found.carry)) + ops.sum(ops.sin(found.outputs))
+            return value, found.outputs
+
+        arguments = [ops.convert_to_tensor(z) for z in (x, scale, shared)]
+        value, outputs, gradients = _backend.value_and_gradients(loss, arguments)
+        return [*map(ops.convert_to_numpy, (value, outputs, *gradients))]
+
+    expected = measured(Generic())
+    for rule, segment in ((Own(chunk), None), (Own(chunk), every), (Generic(), every)):
+        for ours, theirs in zip(measured(rule, segment), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
