@@ -121,10 +121,11 @@ def call(tmp_path, capsys):
     return run
 
 
-@pytest.fixture
-def saved(tmp_path):
-    deep().save(tmp_path / "model.keras")
-    return tmp_path / "model.keras"
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "model.keras"
+    deep().save(path)
+    return path
 
 
 def test_the_verdict_comes_first_then_the_figure_then_the_table(good, bad, page):
