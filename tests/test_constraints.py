@@ -39,6 +39,7 @@ def fit(model, optimizer, jit_compile, steps=12, x=None):
     return model.fit(x, y, batch_size=16, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("learning_rate", "jit_compile", "policy"),
     [  # each two of the three meet
@@ -62,6 +63,7 @@ def test_kernels_are_orthogonal_after_training(
     assert min(moved) > 1e-4, "nothing was trained"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retraction", ["qr", "cayley"])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_other_retractions(retraction, jit_compile):
@@ -145,6 +147,7 @@ class Errors(keras.callbacks.Callback):
         self.found.append(errors(self.model))  # on JAX, only this has its weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "jit_compile"), [("sgd", True), ("adam", False), ("muon", True)]
 )

@@ -46,6 +46,7 @@ def test_what_it_is_made_of(stacked):
     assert (activation.depth, activation.eta) == (12, 0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_stack_and_a_sequential_give_the_same_numbers(jit_compile):
     x, y = data()
@@ -116,6 +117,7 @@ class Worst(keras.callbacks.Callback):
             self.error = max(self.error, float(keras.ops.max(manifold.error(kernel))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_it_learns_and_is_saved(jit_compile, tmp_path):
     x, y = data()
@@ -143,6 +145,7 @@ def test_the_gradient_is_tangent_or_not(stacked):
         assert found == [tangent] * (1 if stacked else 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_the_stack_starts_from_normalized_features(scale):
     x, y = data()
@@ -154,6 +157,7 @@ def test_the_stack_starts_from_normalized_features(scale):
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_norms_stay_in_place_while_it_is_trained():
     x, _ = data(256)
     y = np.argmax(x[:, :10], axis=1)
@@ -239,6 +243,7 @@ class TestSyntheticExperiment:
         backward = 4 * np.sqrt(self.depth * walk) / 2 + self.depth * w / 4
         return forward, backward
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", [0, 1])
     @pytest.mark.parametrize("name", ["tanh", "relu", "elu", "selu", "gelu"])
     def test_norms_stay_within_the_derived_factor(self, name, seed):
@@ -248,6 +253,7 @@ class TestSyntheticExperiment:
         ratio = np.log(norms.gradient / norms.gradient[-1])
         assert np.abs(ratio).max() < backward
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["tanh", "relu", "gelu"])
     def test_the_plain_function_does_not(self, name):
         forward, _ = self.bounds(GaussianPoincare(name))
@@ -256,6 +262,7 @@ class TestSyntheticExperiment:
         assert plain.root_mean_square[-1] < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [None, "sin", "relu", "gp_gelu"])
 def test_batchnorm_mlp_trains_saves_and_reloads(activation, tmp_path):
     x, y = data(128)

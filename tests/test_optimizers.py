@@ -70,6 +70,7 @@ def assert_close(these, those, atol=1e-6):
         assert np.allclose(a, b, atol=atol), np.abs(a - b).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_it_trains_with_jit_as_without_and_kernels_stay_orthogonal(name):
     model = network()
@@ -85,6 +86,7 @@ def test_it_trains_with_jit_as_without_and_kernels_stay_orthogonal(name):
     assert max(errors(model)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "jit_compile"), [("sgd", JIT[-1]), ("stiefel_muon", JIT[0])]
 )
@@ -126,6 +128,7 @@ def test_gradients_of_orthogonal_kernels_are_projected_others_are_not():
     assert int(optimizer.iterations) == 1
 
 
+@pytest.mark.slow
 def test_without_orthogonal_kernels_it_is_the_wrapped_optimizer():
     found = []
     for wrap in (Stiefel, lambda optimizer: optimizer):
@@ -157,6 +160,7 @@ def test_it_is_the_same_with_a_projection_in_the_layer():
     assert_close(*found, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_momentum_stays_near_the_tangent_space():
     """Off it in proportion to the rate; without Stiefel as far as the gradient is."""
 
@@ -192,6 +196,7 @@ def test_weight_decay_passes_over_orthogonal_kernels():
         assert np.allclose(values([variable])[0], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -234,6 +239,7 @@ def test_clipping_acts_on_the_tangent_part():
     assert abs(moved - 1e-3) < 1e-5
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_equals_the_larger_batch():
     found = []
     for steps, size in ((None, 32), (2, 16)):
@@ -267,6 +273,7 @@ def test_averages_that_training_ends_with_are_orthogonal():
     assert float(keras.ops.max(orthogonal.orthogonality_error(raw[0]))) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_saved_and_resumed_is_as_if_unbroken(tmp_path, name):
     unbroken = network()
@@ -283,6 +290,7 @@ def test_saved_and_resumed_is_as_if_unbroken(tmp_path, name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: Stiefel("sgd"), StiefelMuon])
 def test_under_mixed_float16(make):
     keras.config.set_dtype_policy("mixed_float16")
@@ -296,6 +304,7 @@ def test_under_mixed_float16(make):
     assert max(errors(model)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not is_tensorflow, reason="a strategy of TensorFlow")
 @pytest.mark.parametrize("name", ["adam", "muon", "stiefel_muon"])
 def test_two_replicas_are_one_process(name, replicas):
@@ -417,6 +426,7 @@ def trained(layers, optimizer, jit_compile, steps=3):
     return [single for layer in model.layers for single in unstacked(layer)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("block", "name", "jit_compile"),
     [
@@ -539,6 +549,7 @@ def test_features_change_by_at_most_the_rate():
         assert 0 < np.linalg.norm(change) < 0.013 * np.linalg.norm(before)
 
 
+@pytest.mark.slow
 def test_it_does_not_depend_on_the_scale_of_the_gradient():
     found = []
     for scale in (1e-6, 1.0, 1e6):
@@ -561,6 +572,7 @@ def test_no_gradient_no_step():
     assert_close(model.get_weights(), before, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nesterov_and_momentum_matter():
     plain, ahead = (one_step(network(), nesterov=n) for n in (False, True))
     # In the first step both averages have one direction.
@@ -616,6 +628,7 @@ def test_an_orthogonal_embedding():
     assert max(errors(model)) < 1e-5
 
 
+@pytest.mark.slow
 def test_with_retract_at_the_end():
     model = network(kernel_constraint=Orthogonal(steps=1, tolerance=1e-2))
     fit(model, StiefelMuon(0.3), epochs=3, callbacks=[callbacks.Retract()])

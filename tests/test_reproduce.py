@@ -11,6 +11,8 @@ from scripts import REPRODUCE, result, runner
 from keras_bsnn import datasets
 from keras_bsnn.ops import orthogonal
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--dataset", "digits")
 
 slow_on_jax = pytest.mark.skipif(

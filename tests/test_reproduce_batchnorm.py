@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from scripts import REPRODUCE, result, runner
 
+pytestmark = pytest.mark.slow
+
 slow_on_jax = pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="minutes of compilation"
 )

@@ -93,6 +93,7 @@ def assert_equal_states(stack, layers, atol):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BLOCKS)
 def test_it_equals_the_sequential_of_its_layers(name):
     """Predictions, losses, and the state after steps of an optimizer with momentum."""
@@ -110,6 +111,7 @@ def assert_equal_in_training(stacked, sequential, x, y, tolerance):
         np.testing.assert_allclose(*losses, rtol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX is in float32")
 @pytest.mark.parametrize("name", BLOCKS)
 def test_it_equals_the_sequential_in_float64(name):
@@ -137,6 +139,7 @@ class _float64:
         keras.config.set_dtype_policy(self.before[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint_every", [1, 5])
 @pytest.mark.parametrize("name", ["orthogonal dense", "batch normalization", "dropout"])
 def test_checkpoints_change_no_number(name, checkpoint_every):
@@ -198,6 +201,7 @@ def test_each_output_has_its_gradient(jit_compile):
     assert_equal_states(stack, layers, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block",
     [
@@ -215,6 +219,7 @@ def test_it_is_a_good_layer(block, checkpoint_every, tmp_path):
     check_layer(make, {}, (UNITS,), (UNITS,), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 7, 64, 130])
 def test_gradient_by_chunks_of_any_depth(depth):
     """The fast rule, against the generic one."""
@@ -399,6 +404,7 @@ def test_mixed_precision_keeps_float32_gradients(jit_compile):
     assert keras.backend.standardize_dtype(stack(x).dtype) == "bfloat16"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("depth", [2, 65])
 @pytest.mark.parametrize("name", ["orthogonal dense", "tangent gradient", "own layer"])
@@ -443,6 +449,7 @@ def penalty_gradients(network, variables, x, jit_compile):
     return _backend.compiled(function, jit_compile)(ops.convert_to_tensor(x), *values)
 
 
+@pytest.mark.slow
 def test_ten_thousand_layers_are_saved_and_served(tmp_path):
     import time
 
