@@ -37,9 +37,8 @@ def check_layer(layer_class, arguments, input_shape, output_shape, folder):
     x = np.random.default_rng(0).normal(size=(12, *input_shape)).astype("float32")
     check_config(layer_class(**arguments))
     check_shape_and_dtype(layer_class(**arguments), x, output_shape)
-    check_training(layer_class, arguments, x)
     check_mixed_precision(layer_class, arguments, x)
-    model = model_of(layer_class(**arguments), x)
+    model = check_training(layer_class, arguments, x)
     check_reload(model, x, folder)
     check_export(model, x, folder)
 
@@ -73,9 +72,13 @@ def check_shape_and_dtype(layer, x, output_shape):
 
 
 def check_training(layer_class, arguments, x):
-    """Compiled or not: the same predictions, the same steps, constraints that hold."""
+    """Compiled or not: the same predictions, the same steps, constraints that hold.
+
+    Returns:
+        The model that is not compiled.
+    """
     trained = []
-    for jit_compile in (False, True):
+    for jit_compile in (True, False):
         keras.utils.set_random_seed(1)
         model = model_of(layer_class(**arguments), x, jit_compile)
         y = model.predict(x, verbose=0)
@@ -85,8 +88,9 @@ def check_training(layer_class, arguments, x):
         check_constraints(model)
         trained.append([y, model.predict(x, verbose=0), *weights])
     assert np.abs(trained[0][0] - trained[0][1]).max() > 1e-3, "nothing was learned"
-    for plain, compiled in zip(*trained, strict=True):
+    for compiled, plain in zip(*trained, strict=True):
         np.testing.assert_allclose(plain, compiled, atol=1e-5)
+    return model
 
 
 def check_constraints(model):

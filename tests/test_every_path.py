@@ -132,7 +132,9 @@ def assert_close(these, those, tolerance):
 def test_every_path_gives_the_same_numbers(name, policy, jit_compile):
     between_paths, to_layers = TOLERANCES[policy]
     paths = Paths(name, jit_compile)
-    for training in (True, False):
+    # In training, only batch normalization computes something else.
+    modes = (True, False) if name == "batch norm dense" else (False,)
+    for training in modes:
         y, _, of_x, of_weights, _ = paths.of(paths.stack, training)
         expected = y, of_x, *of_weights
         layers = paths.one_by_one(training)

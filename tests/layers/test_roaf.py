@@ -69,8 +69,7 @@ def pair(filter="haar", masked=False, activation="tanh", **kwargs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("return_sequences", [False, True])
+@pytest.mark.parametrize(("return_sequences", "masked"), [(False, True), (True, False)])
 @pytest.mark.parametrize(
     "arguments",
     [
