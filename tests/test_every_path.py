@@ -7,22 +7,16 @@ stack compute, and what its layers compute one after the other.
 import keras
 import numpy as np
 import pytest
-from blocks import Attention
+from catalogue import BLOCKS
 from keras import ops
 
 from keras_bsnn import _backend
-from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense, ROAFDense
+from keras_bsnn.layers import DepthStack, ROAFDense
 
 DEPTH, UNITS, BATCH = 4, 6, 8
 IS_JAX = keras.backend.backend() == "jax"
 
-BLOCKS = {
-    "orthogonal dense": lambda: OrthogonalDense(UNITS, "gp_tanh"),
-    "batch norm dense": lambda: BatchNormDense(UNITS, "gp_tanh", shrinkage=0.5),
-    "roaf dense": lambda: ROAFDense(UNITS, 0.9, filter="rotations"),
-    "dense": lambda: keras.layers.Dense(UNITS, "tanh"),
-    "attention": lambda: Attention(dropout=0.0),
-}
+NAMES = ("orthogonal dense", "batch norm dense", "roaf dense", "dense", "attention")
 # Between paths through a stack, and between a stack and its layers, which round what
 # passes between them to the dtype of their policy.
 TOLERANCES = {
@@ -60,7 +54,7 @@ class Paths:
     def __init__(self, name, jit_compile):
         self.x = sample(name)
         self.jit_compile = jit_compile
-        self.stack = DepthStack(BLOCKS[name](), DEPTH)
+        self.stack = DepthStack(BLOCKS[name](UNITS), DEPTH)
         self.stack.build(self.x.shape)
 
     def twin(self, **changed):
@@ -134,7 +128,7 @@ def assert_close(these, those, tolerance):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_path_gives_the_same_numbers(name, policy, jit_compile):
     between_paths, to_layers = TOLERANCES[policy]
     paths = Paths(name, jit_compile)

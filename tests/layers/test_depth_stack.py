@@ -5,50 +5,29 @@ import threading
 import keras
 import numpy as np
 import pytest
-from blocks import Attention, Gate
+from catalogue import BLOCKS, Attention
 from keras import ops
 from layer_checker import check_layer
 
 from keras_bsnn import _backend
 from keras_bsnn.activations import DepthShaped
-from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
 from keras_bsnn.ops import orthogonal
 
 DEPTH, UNITS, BATCH = 5, 6, 8
+NAMES = (
+    *("orthogonal dense", "tangent gradient", "batch norm dense", "dense with losses"),
+    *("batch normalization", "layer normalization", "dropout"),
+    *("attention with dropout", "own layer"),
+)
 
 
-BLOCKS = {
-    "orthogonal dense": lambda: OrthogonalDense(UNITS, "gp_gelu"),
-    "tangent gradient": lambda: OrthogonalDense(
-        UNITS,
-        "gp_tanh",
-        kernel_constraint=Orthogonal(tolerance=1e-3),
-        tangent_gradient=True,
-    ),
-    "dense": lambda: keras.layers.Dense(
-        UNITS,
-        "softmax",
-        kernel_regularizer="l2",
-        kernel_constraint=keras.constraints.MaxNorm(1.0, axis=0),
-        activity_regularizer="l1",
-    ),
-    "batch normalization": lambda: keras.Sequential(
-        [keras.layers.BatchNormalization(momentum=0.9), keras.layers.Dense(UNITS)]
-    ),
-    "layer normalization": lambda: keras.Sequential(
-        [keras.layers.LayerNormalization(), keras.layers.Dense(UNITS, "relu")]
-    ),
-    "dropout": lambda: keras.Sequential(
-        [keras.layers.Dense(UNITS), keras.layers.Dropout(0.3)]
-    ),
-    "attention": Attention,
-    "own layer": Gate,
-}
+def block_of(name):
+    return BLOCKS[name](UNITS)
 
 
 def sample(name, size=BATCH):
-    shape = (size, 4, UNITS) if name == "attention" else (size, UNITS)
+    shape = (size, 4, UNITS) if "attention" in name else (size, UNITS)
     rng = np.random.default_rng(0)
     return rng.normal(size=shape), rng.normal(size=shape)
 
@@ -94,11 +73,11 @@ def assert_equal_states(stack, layers, atol):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_equals_the_sequential_of_its_layers(name):
     """Predictions, losses, and the state after steps of an optimizer with momentum."""
     x, y = (a.astype("float32") for a in sample(name))
-    stack, stacked, layers, sequential = both(BLOCKS[name](), x, jit_compile=True)
+    stack, stacked, layers, sequential = both(block_of(name), x, jit_compile=True)
     assert_equal_in_training(stacked, sequential, x, y, 1e-5)
     assert_equal_states(stack, layers, atol=1e-5)
 
@@ -113,12 +92,12 @@ def assert_equal_in_training(stacked, sequential, x, y, tolerance):
 
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX is in float32")
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_equals_the_sequential_in_float64(name):
     """The same to 1e-10 without XLA, and every gradient."""
     with _float64():
         x, y = sample(name)
-        stack, stacked, layers, sequential = both(BLOCKS[name](), x)
+        stack, stacked, layers, sequential = both(block_of(name), x)
         ours = loss_gradients(stacked, x, y)
         theirs = iter(loss_gradients(sequential, x, y))
         per_layer = [[next(theirs) for _ in ours] for _ in range(DEPTH)]
@@ -145,7 +124,7 @@ class _float64:
 def test_checkpoints_change_no_number(name, checkpoint_every):
     x, y = (a.astype("float32") for a in sample(name))
     stack, stacked, layers, sequential = both(
-        BLOCKS[name](), x, True, checkpoint_every=checkpoint_every
+        block_of(name), x, True, checkpoint_every=checkpoint_every
     )
     for model in (stacked, sequential):
         model.fit(x, y, epochs=2, batch_size=4, shuffle=False, verbose=0)
@@ -163,7 +142,7 @@ def test_shards_change_no_number(name, checkpoint_every, monkeypatch):
     for shards in (1, DEPTH):
         monkeypatch.setattr(_backend, "shards", lambda _, shards=shards: shards)
         keras.utils.set_random_seed(0)
-        stack = DepthStack(BLOCKS[name](), DEPTH, checkpoint_every=checkpoint_every)
+        stack = DepthStack(block_of(name), DEPTH, checkpoint_every=checkpoint_every)
         model = model_of([stack], x, jit_compile=keras.backend.backend() == "jax")
         model.fit(x, y, epochs=2, batch_size=4, shuffle=False, verbose=0)
         weights.append([ops.convert_to_numpy(v) for v in model.variables])
@@ -174,7 +153,7 @@ def test_shards_change_no_number(name, checkpoint_every, monkeypatch):
 @pytest.mark.parametrize("name", ["orthogonal dense", "attention"])
 def test_return_sequences(name):
     x, _ = (a.astype("float32") for a in sample(name))
-    stack = DepthStack(BLOCKS[name](), DEPTH, return_sequences=True)
+    stack = DepthStack(block_of(name), DEPTH, return_sequences=True)
     outputs = stack(x, training=False)
     assert outputs.shape == stack.compute_output_shape(x.shape)
     h = x
@@ -414,7 +393,7 @@ def test_a_gradient_penalty(name, depth, jit_compile):
     Of gradients that are projected, the tangent parts are compared: the normal ones
     depend on how a backend differentiates, and the retraction undoes them.
     """
-    stack = DepthStack(BLOCKS[name](), depth)
+    stack = DepthStack(block_of(name), depth)
     x = sample(name, 2)[0].astype("float32")
     stack(x)
     layers = [stack.layer_at(i) for i in range(depth)]
