@@ -97,7 +97,8 @@ class DepthStack(StackedLayers):
 
     def __call__(self, inputs, *context, per_layer=None, **kwargs):
         if not self.built:  # `build` is told the shape of the inputs alone
-            self._hidden.specs = _arguments.specs((inputs, context, per_layer or {}))
+            tensors = _arguments.tuples((inputs, context, per_layer or {}))
+            self._hidden.specs = _arguments.specs(tensors)
         return super().__call__(inputs, *context, per_layer=per_layer, **kwargs)
 
     def call(
@@ -192,7 +193,8 @@ class DepthStack(StackedLayers):
         def stacked(x):
             return keras.KerasTensor((self.depth, *x.shape), x.dtype)
 
-        result, extras = _backend.map_tensors(spec, inputs), self._built.template.extras
+        result = _backend.map_tensors(spec, _arguments.tuples(inputs))
+        extras = self._built.template.extras
         if not _backend.flatten(extras):
             return result
         return result, _backend.map_tensors(stacked, extras)
