@@ -122,6 +122,7 @@ class DepthStack(StackedLayers):
         probes: Any,
         block: keras.Layer | None = None,
         tap: Callable = tuple,
+        traced: dict | None = None,
         **kwargs: Any,
     ) -> tuple:
         """Calls the stack, and gives what passes between its layers, for diagnostics.
@@ -136,6 +137,8 @@ class DepthStack(StackedLayers):
                 place. Defaults to `None`.
             tap: callable without arguments that returns a structure of tensors. It is
                 called once after each layer, while the loop is traced.
+            traced: dict in which the loop is kept, once it is traced, for other calls
+                with this `block` and `tap`. Defaults to `None`, to trace it anew.
             *context: as in the call of the stack.
             **kwargs: `per_layer`, `training` and `mask`, as in the call of the stack.
 
@@ -144,7 +147,9 @@ class DepthStack(StackedLayers):
             `(depth, batch, ...)`; and what `tap` returned, with a leading axis of
             `depth`.
         """
-        observed = _options.Observed(probes, block, tap)
+        observed = _options.Observed(
+            probes, block, tap, {} if traced is None else traced
+        )
         per_layer, masks = kwargs.get("per_layer"), (kwargs.get("mask"), None)
         training = kwargs.get("training")
         found = self._run(inputs, context, per_layer, masks, training, observed)

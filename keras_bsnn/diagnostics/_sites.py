@@ -133,6 +133,7 @@ def _observed_stack(stack, copy):
     leaves = set(_model.leaves(stack.block))
     block = instrumented(stack.block, leaves, saturation.watch)
     vars(block)["call"] = saturation.from_here(block.call)
+    settings = {"block": block, "tap": saturation.take, "traced": {}}
 
     def observe(record, inputs, *context, **kwargs):
         if not (record.probes and _is_measurable(inputs)):
@@ -142,7 +143,7 @@ def _observed_stack(stack, copy):
             return plain(inputs, *context, **kwargs)
         probes = next(record.probes)
         result, *observed = copy.observe(
-            inputs, *context, probes=probes, block=block, tap=saturation.take, **kwargs
+            inputs, *context, probes=probes, **settings, **kwargs
         )
         record.outputs.append(tuple(observed))
         return result
