@@ -125,7 +125,8 @@ print(sorted(after - before - set(sys.stdlib_module_names)))
 
 
 FLOORS = (  # a room imports from floors below its own
-    {"_backend", "_batches", "_facts", "_model", "_parts", "_record", "_types"},
+    {"_types"},
+    {"_backend", "_batches", "_facts", "_model", "_parts", "_record"},
     {"ops"},
     {"_steps", "manifolds"},
     {"activations", "constraints", "datasets", "depth", "initializers"},
