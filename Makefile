@@ -1,21 +1,26 @@
-# `make demo` trains and serves a network of 200 layers; `make test` runs the tests.
-# Both install what they need into .venv first. PYTHON chooses the interpreter.
+# `make demo` trains and serves a network of 200 layers; `make test` runs the tests,
+# `make test-jax` those that JAX can run, and `make check` the fast part of them.
+# All install what they need into .venv first. PYTHON chooses the interpreter.
 
 PYTHON ?= python3
 BIN = .venv/bin
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-jax lint clean
+.PHONY: demo check test test-jax lint clean
 
 demo: .venv/demo
 	rm -rf runs/demo
 	$(BIN)/python examples/train.py --model bsnn --dataset digits --depth 200 --out runs/demo
 
+check: .venv/test
+	$(PYTEST) -m "not slow" tests
+
 test: .venv/test
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
 
 test-jax: .venv/jax
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests
+	KERAS_BACKEND=jax $(PYTEST) tests
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -167,9 +167,7 @@ def rounded(constant: Any) -> np.ndarray:
     return np.asarray(constant, DTYPE).astype("float64")
 
 
-def affine(
-    layer: keras.layers.Layer, input_shape: tuple[int, ...] | None = None, **config: Any
-) -> Affine:
+def affine(layer: keras.layers.Layer, **config: Any) -> Affine:
     """The affine map that a built layer is, in float64.
 
     Its bias is what the layer makes of zero, and a row of its kernel what it adds for a
@@ -177,10 +175,9 @@ def affine(
 
     Args:
         layer: an affine layer.
-        input_shape: shape that it is built for; `None` if its build config has it.
         config: arguments of the layer that are to differ, such as `activation=None`.
     """
-    features = (input_shape or layer.get_build_config()["input_shape"])[-1]
+    features = layer.get_build_config()["input_shape"][-1]
     with _backend.float64():
         x = np.concatenate([np.zeros((1, features)), np.eye(features)])
         y = _in_float64(layer, x.shape, config)(x, training=False)

@@ -88,8 +88,8 @@ class Orthogonal(keras.constraints.Constraint):
     ):
         if not callable(retraction) and retraction not in [*RETRACTIONS]:
             raise _check.refusal("retraction", KIND, retraction)
-        orthogonal.check_steps(steps)
-        _check.number(
+        steps = orthogonal.check_steps(steps)
+        tolerance = _check.number(
             "tolerance", tolerance, "a number in [0, 1)", lambda x: 0 <= x < 1
         )
         self.retraction = retraction

@@ -60,9 +60,9 @@ class HaarOrthogonal(keras.initializers.Initializer):
         seed: int | keras.random.SeedGenerator | None = None,
         manifold: manifolds.Stiefel | None = None,
     ):
-        _check.number("gain", gain)
+        gain = _check.number("gain", gain)
         if not isinstance(seed, keras.random.SeedGenerator):
-            _check.seed("seed", seed)
+            seed = _check.seed("seed", seed)
         self.gain = gain
         self.seed = seed
         self.manifold = manifolds.get(manifold)
@@ -120,10 +120,8 @@ class DepthDecay(keras.initializers.Initializer):
     batched = True  # the first axis is that of the layers
 
     def __init__(self, exponent: float = 0.4, scale: float = 1.0):
-        for name, value in (("exponent", exponent), ("scale", scale)):
-            _check.number(name, value)
-        self.exponent = exponent
-        self.scale = scale
+        self.exponent = _check.number("exponent", exponent)
+        self.scale = _check.number("scale", scale)
 
     def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
         depth, *rest = shape or (1,)

@@ -1,5 +1,6 @@
 """What every public layer must do, proved by one call."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -14,10 +15,12 @@ SERVE = """
     import numpy as np
     import tensorflow as tf
 
-    folder, images, outputs = sys.argv[1:]
-    model = tf.saved_model.load(folder)
-    x = np.load(images)
-    np.savez(outputs, all=model.serve(x), one=model.serve(x[:1]))
+    for line in sys.stdin:
+        folder = line.strip()
+        model = tf.saved_model.load(f"{folder}/saved_model")
+        x = np.load(f"{folder}/x.npy")
+        np.savez(f"{folder}/y.npz", all=model.serve(x), one=model.serve(x[:1]))
+        print("served", folder, flush=True)
 """
 
 
@@ -116,12 +119,19 @@ def check_export(model, x, folder):
     """Exports with a free batch size, and serves where only TensorFlow is known."""
     model.export(folder / "saved_model", verbose=False)
     np.save(folder / "x.npy", x)
-    paths = [folder / name for name in ("saved_model", "x.npy", "y.npz")]
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SERVE), *map(str, paths)],
-        check=True,
-        cwd=folder,
-    )
+    print(folder, file=server().stdin, flush=True)
+    assert server().stdout.readline() == f"served {folder}\n"
     expected, served = model.predict(x, verbose=0), np.load(folder / "y.npz")
     np.testing.assert_allclose(served["all"], expected, atol=1e-5)
     np.testing.assert_allclose(served["one"], expected[:1], atol=1e-5)
+
+
+@functools.cache
+def server():
+    """Where only TensorFlow is known; one process for all, which ends with this one."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SERVE)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )

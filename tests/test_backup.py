@@ -108,6 +108,7 @@ def broken_off(folder, batches, make=network, **settings):
         fit(make(), BreakAfter(batches), backup=backup)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "save_freq", "broken_after", "saved"),
     [
@@ -150,6 +151,7 @@ def test_the_history_is_that_of_the_whole_run(tmp_path):
     assert found.history == expected.history and len(found.history["val_loss"]) == 2
 
 
+@pytest.mark.slow
 def test_what_keras_own_leaves_out(tmp_path):
     """The states of random numbers: why this package has a callback of its own."""
 
@@ -185,6 +187,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_of_each_optimizer_all_is_restored(name, tmp_path):
     def make():
@@ -210,6 +213,7 @@ def test_in_bfloat16(tmp_path):
     assert_same(resumed, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not is_tensorflow, reason="a strategy of TensorFlow")
 def test_under_a_strategy(replicas, tmp_path):
     def make():
@@ -271,6 +275,7 @@ def test_a_damaged_file_is_told_of(tmp_path):
         np.testing.assert_array_equal(these, those)
 
 
+@pytest.mark.slow
 def test_no_byte_is_wrong_unnoticed(tmp_path):
     """Each is told of, unless the values are right all the same."""
     path = tmp_path / "training.npz"
@@ -347,6 +352,7 @@ def test_no_folder(folder):
         BackupAndRestore(folder)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     """Some of the kills of which `benchmarks/kills.py` has hundreds."""
     out = tmp_path / "kills.json"

@@ -6,6 +6,8 @@ import keras
 import pytest
 from scripts import ROOT, result, runner
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):

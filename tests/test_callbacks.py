@@ -33,6 +33,7 @@ def model_of_both():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_kernels_are_exact_at_the_end(jit_compile):
     model = model_of_both()
@@ -122,6 +123,7 @@ def test_any_matrix_becomes_the_nearest_orthogonal_one():
         np.testing.assert_allclose(layer.get_weights()[0], polar(kernel), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frequency", [None, 3])
 def test_averages_at_the_end_are_the_nearest_orthogonal_ones(frequency):
     """Keras puts them into the model after the last epoch."""
@@ -139,6 +141,7 @@ def test_averages_at_the_end_are_the_nearest_orthogonal_ones(frequency):
     np.testing.assert_allclose(kernels[1], polar(kernels[0]), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swap_on_epoch", [False, True])
 def test_averages_that_are_evaluated_or_saved(swap_on_epoch, tmp_path):
     # An evaluation would leave orthogonal averages for the end of the epoch.
@@ -317,6 +320,7 @@ def test_a_retraction_in_the_middle_of_an_epoch_is_kept():
     assert largest_error(model) < 1e-6
 
 
+@pytest.mark.slow
 def test_recalibrated_before_validation_and_at_the_end():
     """Evaluation, also that within `fit`, has the statistics of the given data."""
     keras.utils.set_random_seed(0)

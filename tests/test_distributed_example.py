@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from scripts import ROOT
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="the workers have a backend of their own, whatever that of the tests",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow",
+        reason="the workers have a backend of their own, whatever that of the tests",
+    ),
+]
 
 SMALL = ["--depth", 6, "--units", 16, "--epochs", 4, "--timeout", 300]
 

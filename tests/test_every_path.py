@@ -132,6 +132,7 @@ def assert_close(these, those, tolerance):
         assert np.abs(ours - theirs).max() <= tolerance * scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
 def test_every_path_gives_the_same_numbers(name, policy, jit_compile):
@@ -173,6 +174,7 @@ def test_every_path_gives_the_same_numbers(name, policy, jit_compile):
         assert_close((y, of_x), expected[:2], between_paths)
 
 
+@pytest.mark.slow
 def test_ten_thousand_layers_report_the_norm_that_they_train_with():
     """In mixed precision, whose rounding of the state in each layer would add up."""
     depth, x = 10_000, np.random.default_rng(0).normal(size=(2, 16)).astype("float32")

@@ -171,6 +171,7 @@ def test_signatures_have_the_inputs_of_the_model(model, tmp_path):
         export.saved_model(model, tmp_path / "served", signatures={"x": other})
 
 
+@pytest.mark.slow
 def test_sequences_of_any_length(tmp_path):
     import tensorflow as tf
 
@@ -183,6 +184,7 @@ def test_sequences_of_any_length(tmp_path):
         np.testing.assert_allclose(served.serve(x), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_killed_before_the_end_it_leaves_no_folder(tmp_path):
     code = """if True:
         import os, signal

@@ -38,6 +38,7 @@ def samples(model):
 FORMATS = {"tflite": (export.litert, run_litert), "onnx": (export.onnx, run_onnx)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", MODELS)
 def test_predictions(name, format, tmp_path):
@@ -54,6 +55,7 @@ def test_predictions(name, format, tmp_path):
     assert [*tmp_path.iterdir()] == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_of_plain_layers(format, tmp_path):
     write, run = FORMATS[format]
@@ -66,6 +68,7 @@ def test_of_plain_layers(format, tmp_path):
         np.testing.assert_allclose(run(path, x), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_sequences_of_any_length(format, tmp_path):
     write, run = FORMATS[format]
@@ -77,6 +80,7 @@ def test_sequences_of_any_length(format, tmp_path):
         np.testing.assert_allclose(run(path, x), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_preprocessing(format, tmp_path):
     write, run = FORMATS[format]

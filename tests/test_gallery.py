@@ -1,6 +1,9 @@
 """`examples/gallery.py`, in small."""
 
+import pytest
 from scripts import ROOT, runner
+
+pytestmark = pytest.mark.slow
 
 
 def test_all_pictures_are_drawn(tmp_path, monkeypatch):

@@ -1,6 +1,9 @@
 """The example of a million layers, with a thousand."""
 
+import pytest
 from scripts import ROOT, result, runner
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_trains_and_shows_its_gradients(tmp_path, monkeypatch):

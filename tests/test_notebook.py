@@ -58,6 +58,7 @@ def check_story(notebook, deep):
     assert len(pictures) == 4 and all("image/png" in o.data for o in pictures)
 
 
+@pytest.mark.slow
 def test_it_runs_in_small(small, shown):
     assert [cell.source for cell in small.cells] == [c.source for c in shown.cells]
     check_story(small, deep=500)

@@ -11,6 +11,7 @@ from scripts import REPRODUCE, ROOT, runner
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_code_runs(tmp_path, monkeypatch):
     train, take_out = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert "depth = 200" in train and "epochs=10" in train

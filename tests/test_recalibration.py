@@ -67,6 +67,7 @@ def test_evaluation_is_training_on_all_of_the_data(name):
     assert np.abs(expected).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stack", "functional"])
 def test_batches_do_not_matter(name, tmp_path):
     import tensorflow as tf

@@ -121,10 +121,11 @@ def call(tmp_path, capsys):
     return run
 
 
-@pytest.fixture
-def saved(tmp_path):
-    deep().save(tmp_path / "model.keras")
-    return tmp_path / "model.keras"
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "model.keras"
+    deep().save(path)
+    return path
 
 
 def test_the_verdict_comes_first_then_the_figure_then_the_table(good, bad, page):
@@ -173,6 +174,7 @@ def test_the_figure_is_an_image(good, page):
     assert b"<svg" in base64.b64decode(data)
 
 
+@pytest.mark.slow
 def test_what_others_have_named_is_text(good, page, tmp_path):
     name = '<script>alert("&")</script>'
     found = dataclasses.replace(good, layers=[name] * len(good.layers))
@@ -184,6 +186,7 @@ def test_what_others_have_named_is_text(good, page, tmp_path):
     assert name in "".join(page(broken).texts_in("header"))
 
 
+@pytest.mark.slow
 def test_it_is_the_same_each_time(good, tmp_path):
     for name in "ab":
         good.to_html(tmp_path / name)
@@ -191,6 +194,7 @@ def test_it_is_the_same_each_time(good, tmp_path):
     assert re.sub("<dt>Date.*", "", a) == re.sub("<dt>Date.*", "", b)
 
 
+@pytest.mark.slow
 def test_ten_thousand_layers(good, page, tmp_path):
     columns = {
         field.name: [*np.resize(getattr(good, field.name), 10_000)]
@@ -219,6 +223,7 @@ def test_signals_that_cannot_be_drawn(good, page, value):
     assert "Trouble" in " ".join(written.texts_in("header"))
 
 
+@pytest.mark.slow
 def test_the_command(call, saved, tmp_path):
     csv = tmp_path / "all.csv"
     options = ("--batch-size", 32, "--split", "test", "--csv", csv)
@@ -230,6 +235,7 @@ def test_the_command(call, saved, tmp_path):
     assert len(csv.read_text().splitlines()) == 27
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float16", "uint8", "bool"])
 def test_data_of_ones_own(call, saved, dtype, tmp_path):
     data = tmp_path / "own.npz"
@@ -239,6 +245,7 @@ def test_data_of_ones_own(call, saved, dtype, tmp_path):
     assert "50 samples of own.npz" in Page(tmp_path / "report.html").texts_in("dd")
 
 
+@pytest.mark.slow
 def test_the_seed_chooses_the_samples(saved, tmp_path):
     def batch(*options):
         parser = report.argument_parser()
@@ -252,6 +259,7 @@ def test_the_seed_chooses_the_samples(saved, tmp_path):
         assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_compiled(call, tmp_path):
     path = tmp_path / "raw.keras"
     models.bsnn_mlp(5, 16, input_shape=SHAPE).save(path)
@@ -272,6 +280,7 @@ def test_a_model_that_is_not_compiled(call, tmp_path):
     assert status == 2 and "mse does not take it" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -317,6 +326,7 @@ def test_files_that_hold_no_model(call, tmp_path):
         assert status == 2 and message in printed and printed.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_packages_that_are_missing(call, saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     status, printed = call(saved, "--data", "digits")

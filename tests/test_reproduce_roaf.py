@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from scripts import REPRODUCE, result, runner
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(monkeypatch):

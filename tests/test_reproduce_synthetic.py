@@ -11,6 +11,8 @@ from scripts import REPRODUCE, result
 from keras_bsnn import _backend
 from keras_bsnn.activations import GaussianPoincare
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = REPRODUCE / "bsnn_synthetic.py"
 SMALL = {"depth": 30, "units": 64, "samples": 40, "seed": 3}
 

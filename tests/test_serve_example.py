@@ -21,6 +21,8 @@ from scripts import ROOT
 
 from keras_bsnn import datasets, diagnostics, models
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "examples" / "serve.py"
 DEPTH = 20
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -58,6 +58,7 @@ def assert_equal(plain, model, x, atol=1e-4):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family(family, tmp_path):
     model = trained(FAMILIES[family]())
@@ -69,6 +70,7 @@ def test_every_family(family, tmp_path):
     assert_equal(reloaded, model, X)
 
 
+@pytest.mark.slow
 def test_it_loads_where_this_package_is_not_installed(tmp_path):
     model = trained(models.batchnorm_mlp(5, 12, "sin", input_shape=SHAPE))
     found = loaded_without_this_package(to_keras(model), tmp_path, X[:10])

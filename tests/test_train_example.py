@@ -55,6 +55,7 @@ def extend(folder, epochs):
     path.write_text(json.dumps({**json.loads(path.read_text()), "epochs": epochs}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", JIT)
 def test_it_trains_saves_exports_and_serves(call, jit, tmp_path):
     out = tmp_path / "new" / "folder"
@@ -76,6 +77,7 @@ def test_it_trains_saves_exports_and_serves(call, jit, tmp_path):
         assert words in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["batchnorm", "roaf"])
 def test_other_networks(call, model, tmp_path):
     arguments = ["--model", model, "--epochs", 20, "--no-baseline", "--out", tmp_path]
@@ -87,6 +89,7 @@ def test_other_networks(call, model, tmp_path):
     assert (result["orthogonality_error"] is None) == (model == "roaf")
 
 
+@pytest.mark.slow
 def test_killed_in_an_epoch_it_resumes_after_the_last_one(call, tmp_path):
     command = [sys.executable, str(SCRIPT), *SMALL, "--no-baseline"]
     command += ["--epochs", "400", "--out", str(tmp_path)]
@@ -115,6 +118,7 @@ def test_killed_in_an_epoch_it_resumes_after_the_last_one(call, tmp_path):
     assert status == 0 and epochs_in(tmp_path) == list(range(done + 3))
 
 
+@pytest.mark.slow
 def test_killed_in_a_checkpoint_it_resumes_from_the_one_before(call, tmp_path):
     arguments = [*SMALL, "--no-baseline", "--out", tmp_path]
     call(*arguments, "--epochs", 2)
@@ -129,6 +133,7 @@ def test_killed_in_a_checkpoint_it_resumes_from_the_one_before(call, tmp_path):
     assert epochs_in(tmp_path) == [0, 1, 2] and not unfinished.exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_damaged(call, tmp_path):
     arguments = [*SMALL, "--no-baseline", "--epochs", 1, "--out", tmp_path]
     call(*arguments)
@@ -156,6 +161,7 @@ def test_resume_without_a_checkpoint(call, tmp_path):
     assert status == 2 and "no checkpoint" in printed
 
 
+@pytest.mark.slow
 def test_resume_with_other_settings(call, tmp_path):
     arguments = [*SMALL, "--no-baseline", "--epochs", 1, "--out", tmp_path]
     call(*arguments)

@@ -36,16 +36,19 @@ ELSEWHERE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in OPERATIONS if n not in ELSEWHERE])
 def test_what_keras_does_to_a_weight(name, tmp_path):
     check(name, Setting(), tmp_path)
 
 
+@pytest.mark.slow
 @without_xla
 def test_the_same_with_xla(tmp_path):
     check("weight decay", Setting("StiefelMuon", jit=True), tmp_path)
 
 
+@pytest.mark.slow
 @without_xla
 @pytest.mark.parametrize(
     "setting",

@@ -140,6 +140,7 @@ def loop(step, carry, count, reverse=False, like=None):
     structure: list[Any] = []
     tensors = flatten(carry)
     zero = tf.constant(0)
+    # To call one trace in the body would save another, but XLA cannot differentiate it.
     if like is None:
         _, specs = output_specs(flat_step, zero, tensors)
     else:

@@ -92,7 +92,9 @@ class StackedLayers(keras.layers.Layer):
         return stack
 
     def get_build_config(self) -> Config:
-        return {"call": _arguments.to_config(self._hidden.specs)}
+        inputs = self._hidden.specs[0]
+        call = _arguments.to_config(self._hidden.specs)
+        return {"input_shape": getattr(inputs, "shape", None), "call": call}
 
     def build_from_config(self, config: Config) -> None:
         self._hidden.specs = _arguments.from_config(config["call"])

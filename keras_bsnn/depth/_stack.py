@@ -88,7 +88,7 @@ class DepthStack(StackedLayers):
     ):
         _arguments.check_block(block)
         _arguments.check_depth(depth, checkpoint_every)
-        _check.boolean("return_sequences", return_sequences)
+        return_sequences = _check.boolean("return_sequences", return_sequences)
         kwargs.setdefault("dtype", block.dtype_policy)
         super().__init__(block, depth, autocast=False, **kwargs)
         self.return_sequences = bool(return_sequences)
@@ -214,7 +214,7 @@ class DepthStack(StackedLayers):
         if self.return_sequences or not self._built.template.maps_a_tensor:
             return None
         if self.is_affine:
-            return [_steps.affine(self, self._hidden.specs[0].shape)]
+            return [_steps.affine(self)]
         return [_steps.Layers(self.each_layer(), self.depth)]
 
     def get_config(self) -> Config:

@@ -53,7 +53,7 @@ def litert(
     if not str(path).endswith(".tflite"):
         raise ValueError(f"`path` must end in .tflite. Received: {path}")
     if batch_size is not None:
-        _check.integer("batch_size", batch_size)
+        batch_size = _check.integer("batch_size", batch_size)
     whole = _draft.whole(model, preprocessing)
     with _draft.complete(path) as draft:
         _convert(whole, draft, batch_size)

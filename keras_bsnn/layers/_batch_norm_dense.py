@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend, _facts, _steps, activations
@@ -99,13 +100,15 @@ class BatchNormDense(keras.layers.Layer):
         kernel_constraint: Identifier = None,
         **kwargs: Any,
     ):
-        _check.integer("units", units)
+        units = _check.integer("units", units)
         if scale_by not in FORMS:
             raise _check.refusal("scale_by", f"one of {FORMS}", scale_by)
-        _check.number("momentum", momentum, "in [0, 1)", lambda x: 0 <= x < 1)
-        _check.number("epsilon", epsilon, "a number >= 0", lambda x: x >= 0)
-        _check.boolean("center", center)
-        _check.boolean("affine", affine)
+        momentum = _check.number(
+            "momentum", momentum, "in [0, 1)", lambda x: 0 <= x < 1
+        )
+        epsilon = _check.number("epsilon", epsilon, "a number >= 0", lambda x: x >= 0)
+        center = _check.boolean("center", center)
+        affine = _check.boolean("affine", affine)
         super().__init__(**kwargs)
         self.units = units
         self.activation = activations.get(activation)
@@ -234,9 +237,8 @@ class BatchNormDense(keras.layers.Layer):
 def _number_or_initializer(name, value, low=-math.inf, high=math.inf):
     is_bounded = low > -math.inf
     kind = f"a number{f' in [{low}, {high}]' * is_bounded} or an initializer"
-    if isinstance(value, (int, float)):
-        _check.number(name, value, kind, lambda x: low <= x <= high)
-        return value
+    if isinstance(value, (int, float, np.number)):
+        return _check.number(name, value, kind, lambda x: low <= x <= high)
     found = _check.interpreted(name, kind, keras.initializers.get, value)
     if found is None:
         raise _check.refusal(name, kind, value)

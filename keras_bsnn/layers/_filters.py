@@ -180,7 +180,7 @@ def seed_of(value, filter, is_shared=False):
 
 def seed(value, is_needed):
     """The given seed, or a random one instead of `None` if it is needed."""
-    _check.seed("filter_seed", value)
+    value = _check.seed("filter_seed", value)
     return random.randrange(2**31) if is_needed and value is None else value
 
 

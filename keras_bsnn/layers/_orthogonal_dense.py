@@ -81,9 +81,9 @@ class OrthogonalDense(keras.layers.Layer):
         tangent_gradient: bool = False,
         **kwargs: Any,
     ):
-        _check.integer("units", units)
-        _check.boolean("use_bias", use_bias)
-        _check.boolean("tangent_gradient", tangent_gradient)
+        units = _check.integer("units", units)
+        use_bias = _check.boolean("use_bias", use_bias)
+        tangent_gradient = _check.boolean("tangent_gradient", tangent_gradient)
         regularizer = _identifiers.get("activity_regularizer", activity_regularizer)
         super().__init__(activity_regularizer=regularizer, **kwargs)
         self.units = units

@@ -141,10 +141,9 @@ class ROAF(keras.layers.RNN):
             "stateful": stateful,
             "unroll": unroll,
         }
-        for name, value in flags.items():
-            _check.boolean(name, value)
+        flags = {name: _check.boolean(name, value) for name, value in flags.items()}
         if checkpoint_every is not None:
-            _check.integer("checkpoint_every", checkpoint_every)
+            checkpoint_every = _check.integer("checkpoint_every", checkpoint_every)
         cell = ROAFCell(
             units=units,
             alpha=alpha,

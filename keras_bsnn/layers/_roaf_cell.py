@@ -107,10 +107,16 @@ class ROAFCell(keras.layers.SimpleRNNCell):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        _roaf_dense.check(units, alpha, beta, filter, use_bias)
-        rates = {"dropout": dropout, "recurrent_dropout": recurrent_dropout}
-        for name, rate in rates.items():
-            _check.number(name, rate, "a number in [0, 1)", lambda x: 0 <= x < 1)
+        units, alpha, beta, use_bias = _roaf_dense.checked(
+            units, alpha, beta, filter, use_bias
+        )
+        rates = {
+            name: _check.number(name, rate, "a number in [0, 1)", lambda x: 0 <= x < 1)
+            for name, rate in (
+                ("dropout", dropout),
+                ("recurrent_dropout", recurrent_dropout),
+            )
+        }
         if recurrent_initializer is None:
             recurrent_initializer = _roaf_dense.normal_kernel()
         identifiers = {

@@ -90,8 +90,8 @@ class ROAFDense(keras.layers.Layer):
         kernel_constraint: Identifier = None,
         **kwargs: Any,
     ):
-        check(units, alpha, beta, filter, use_bias)
-        _check.boolean("shared_filter", shared_filter)
+        units, alpha, beta, use_bias = checked(units, alpha, beta, filter, use_bias)
+        shared_filter = _check.boolean("shared_filter", shared_filter)
         super().__init__(**kwargs)
         self.units = units
         self.alpha = alpha
@@ -184,13 +184,13 @@ def normal_kernel(seed: int | None = None) -> keras.initializers.Initializer:
     )
 
 
-def check(
+def checked(
     units: int, alpha: float, beta: float | None, filter: str, use_bias: bool
-) -> None:
-    """Checks the arguments that this layer and `ROAFCell` share."""
-    _check.integer("units", units)
-    _check.number("alpha", alpha, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+) -> tuple[int, float, float | None, bool]:
+    """The arguments that this layer and `ROAFCell` share, as plain Python values."""
+    units = _check.integer("units", units)
+    alpha = _check.number("alpha", alpha, "a number in [0, 1]", lambda x: 0 <= x <= 1)
     if beta is not None:
-        _check.number("beta", beta, "a number or None")
+        beta = _check.number("beta", beta, "a number or None")
     _filters.get(filter)
-    _check.boolean("use_bias", use_bias)
+    return units, alpha, beta, _check.boolean("use_bias", use_bias)

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_bsnn import _backend
 from keras_bsnn._types import Tensor
-from keras_bsnn.ops import _matrix
+from keras_bsnn.ops import _check, _matrix
 
 MOST_STEPS = 100
 NUDGE = 1e-7
@@ -147,3 +147,13 @@ def _normalized(x):
     largest = ops.max(ops.abs(x), axis=(-2, -1), keepdims=True)
     nudge = keras.random.normal(x.shape[-2:], dtype=x.dtype, seed=0)
     return x / ops.where(largest > 0, largest, ops.ones_like(largest)) + NUDGE * nudge
+
+
+def check_steps(steps: int, name: str = "steps") -> int:
+    """A number of steps as an `int`; `ValueError` unless it is from 1 to 100.
+
+    Args:
+        steps: The number of steps.
+        name: String, the name of the argument. Defaults to `"steps"`.
+    """
+    return _check.integer(name, steps, 1, MOST_STEPS)

@@ -9,8 +9,13 @@ from keras import ops
 
 from keras_bsnn import _backend
 from keras_bsnn._types import Tensor
-from keras_bsnn.ops import _check, _matrix, _retract
-from keras_bsnn.ops._retract import estimated_error, retract, retract_where_needed
+from keras_bsnn.ops import _matrix, _retract
+from keras_bsnn.ops._retract import (
+    check_steps,
+    estimated_error,
+    retract,
+    retract_where_needed,
+)
 
 __all__ = [
     "cayley",
@@ -45,16 +50,6 @@ def orthogonality_error(matrix: Tensor) -> Tensor:
     3.0
     """
     return _matrix.error(ops.convert_to_tensor(matrix))
-
-
-def check_steps(steps: int, name: str = "steps") -> None:
-    """Raises `ValueError` unless a number of steps is an integer from 1 to 100.
-
-    Args:
-        steps: The number of steps.
-        name: String, the name of the argument. Defaults to `"steps"`.
-    """
-    _check.integer(name, steps, 1, _retract.MOST_STEPS)
 
 
 @_matrix.on_tall

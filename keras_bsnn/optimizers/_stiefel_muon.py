@@ -86,9 +86,11 @@ class StiefelMuon(keras.optimizers.Optimizer):
         **kwargs: Any,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        _check.number("momentum", momentum, "a number in [0, 1)", lambda x: 0 <= x < 1)
-        _check.boolean("nesterov", nesterov)
-        orthogonal.check_steps(ns_steps, "ns_steps")
+        momentum = _check.number(
+            "momentum", momentum, "a number in [0, 1)", lambda x: 0 <= x < 1
+        )
+        nesterov = _check.boolean("nesterov", nesterov)
+        ns_steps = orthogonal.check_steps(ns_steps, "ns_steps")
         self.momentum = momentum
         self.nesterov = nesterov
         self.ns_steps = ns_steps

@@ -306,6 +306,7 @@ def test_half_precision():
     assert np.all(np.isfinite(found.gradient)) and np.all(found.gradient > 0)
 
 
+@pytest.mark.slow
 def test_table_file_and_figure(tmp_path):
     from matplotlib import image
 

@@ -53,12 +53,14 @@ KNOWN = {
 OURS = ("ours: bsnn_mlp", "ours: batchnorm_mlp", "ours: roaf_mlp")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 def test_what_does_not_get_through(report_of, name):
     verdict = report_of(name).verdict
     assert re.search(KNOWN[name], verdict), verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
 def test_what_gets_through(report_of, name):
     found = report_of(name)
@@ -76,6 +78,7 @@ def test_no_gradient_at_all():
     assert found.verdict.startswith("Gradients are zero at layer 1.")
 
 
+@pytest.mark.slow
 def test_ten_thousand_layers_in_seconds():
     model = models.bsnn_mlp(10_000, WIDTH, input_shape=(WIDTH,), seed=0)
     model.compile(loss="mse")

@@ -15,6 +15,7 @@ def batch(samples=50, features=8):
     return (mixed + rng.normal(size=features)).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "input_shape", "output_shape"),
     [
@@ -126,6 +127,7 @@ def test_gains_and_statistics_of_a_stack_are_those_of_its_layers():
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_ten_thousand_layers(dtype):
     """Features keep variance 1, and the gradient its size, in a batch that is whole."""

@@ -45,7 +45,6 @@ BLOCKS = {
     "attention": Attention,
     "own layer": Gate,
 }
-WITH_LOSSES = ("dense", "own layer")
 
 
 def sample(name, size=BATCH):
@@ -94,29 +93,29 @@ def assert_equal_states(stack, layers, atol):
         )
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BLOCKS)
-def test_it_equals_the_sequential_of_its_layers(name, jit_compile):
+def test_it_equals_the_sequential_of_its_layers(name):
     """Predictions, losses, and the state after steps of an optimizer with momentum."""
-    if name in WITH_LOSSES and keras.backend.backend() == "jax":
-        # Without, a `Sequential` of Keras loses some losses: it tells them apart by
-        # `id`, which is used again.
-        jit_compile = True
     x, y = (a.astype("float32") for a in sample(name))
-    stack, stacked, layers, sequential = both(BLOCKS[name](), x, jit_compile)
-    np.testing.assert_allclose(
-        stacked.predict(x, verbose=0), sequential.predict(x, verbose=0), atol=1e-5
-    )
-    for batch in (slice(0, 4), slice(4, 8)) * 2:
-        losses = [m.train_on_batch(x[batch], y[batch]) for m in (stacked, sequential)]
-        np.testing.assert_allclose(*losses, rtol=1e-5)
+    stack, stacked, layers, sequential = both(BLOCKS[name](), x, jit_compile=True)
+    assert_equal_in_training(stacked, sequential, x, y, 1e-5)
     assert_equal_states(stack, layers, atol=1e-5)
 
 
+def assert_equal_in_training(stacked, sequential, x, y, tolerance):
+    predictions = [m.predict(x, verbose=0) for m in (stacked, sequential)]
+    np.testing.assert_allclose(*predictions, atol=tolerance)
+    for batch in (slice(0, 4), slice(4, 8)) * 2:
+        losses = [m.train_on_batch(x[batch], y[batch]) for m in (stacked, sequential)]
+        np.testing.assert_allclose(*losses, rtol=tolerance)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX is in float32")
 @pytest.mark.parametrize("name", BLOCKS)
 def test_it_equals_the_sequential_in_float64(name):
-    """Every gradient, and one step of an optimizer, to 1e-10."""
+    """The same to 1e-10 without XLA, and every gradient."""
     with _float64():
         x, y = sample(name)
         stack, stacked, layers, sequential = both(BLOCKS[name](), x)
@@ -125,8 +124,7 @@ def test_it_equals_the_sequential_in_float64(name):
         per_layer = [[next(theirs) for _ in ours] for _ in range(DEPTH)]
         for gradient, expected in zip(ours, zip(*per_layer, strict=True), strict=True):
             np.testing.assert_allclose(gradient, np.stack(expected), atol=1e-10)
-        for model in (stacked, sequential):
-            model.train_on_batch(x, y)
+        assert_equal_in_training(stacked, sequential, x, y, 1e-10)
         assert_equal_states(stack, layers, atol=1e-10)
 
 
@@ -141,6 +139,7 @@ class _float64:
         keras.config.set_dtype_policy(self.before[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint_every", [1, 5])
 @pytest.mark.parametrize("name", ["orthogonal dense", "batch normalization", "dropout"])
 def test_checkpoints_change_no_number(name, checkpoint_every):
@@ -202,6 +201,7 @@ def test_each_output_has_its_gradient(jit_compile):
     assert_equal_states(stack, layers, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block",
     [
@@ -219,6 +219,7 @@ def test_it_is_a_good_layer(block, checkpoint_every, tmp_path):
     check_layer(make, {}, (UNITS,), (UNITS,), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 7, 64, 130])
 def test_gradient_by_chunks_of_any_depth(depth):
     """The fast rule, against the generic one."""
@@ -403,6 +404,7 @@ def test_mixed_precision_keeps_float32_gradients(jit_compile):
     assert keras.backend.standardize_dtype(stack(x).dtype) == "bfloat16"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("depth", [2, 65])
 @pytest.mark.parametrize("name", ["orthogonal dense", "tangent gradient", "own layer"])
@@ -447,6 +449,7 @@ def penalty_gradients(network, variables, x, jit_compile):
     return _backend.compiled(function, jit_compile)(ops.convert_to_tensor(x), *values)
 
 
+@pytest.mark.slow
 def test_ten_thousand_layers_are_saved_and_served(tmp_path):
     import time
 

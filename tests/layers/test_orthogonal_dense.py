@@ -8,6 +8,7 @@ from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import OrthogonalDense
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "input_shape", "output_shape"),
     [

@@ -23,6 +23,7 @@ def data(steps=12, seed=0):
     return np.random.default_rng(seed).normal(size=(6, steps, 3)).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "output_shape"),
     [
@@ -67,6 +68,7 @@ def pair(filter="haar", masked=False, activation="tanh", **kwargs):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("return_sequences", [False, True])
 @pytest.mark.parametrize(
@@ -228,6 +230,7 @@ def test_training_with_sequences_of_any_length():
         assert np.isfinite(history["loss"][0])
 
 
+@pytest.mark.slow
 def test_bfloat16_does_not_lose_alpha():
     """1 - 1e-3 is 1 in bfloat16: the layer keeps its state in float32."""
     x = data(2000)

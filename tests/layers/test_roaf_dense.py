@@ -10,6 +10,7 @@ from keras_bsnn.ops import roaf
 FILTERS = [*_filters.FILTERS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -78,6 +79,7 @@ def trained(layers, x, jit_compile):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_stack_is_its_layers(name, shared):
@@ -111,6 +113,7 @@ def test_a_frozen_stack_stays_and_passes_gradients_on(name):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [{"checkpoint_every": 3}, {}])
 @pytest.mark.parametrize("name", ["haar", "signed_haar"])
 def test_a_stack_is_saved_with_its_filters(name, arguments, tmp_path):
@@ -125,6 +128,7 @@ def test_a_stack_is_saved_with_its_filters(name, arguments, tmp_path):
         np.testing.assert_array_equal(again.predict(x, verbose=0), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c", [1.0, 2.0])
 @pytest.mark.parametrize("depth", [10, 1000, 10_000])
 def test_singular_values_are_within_the_bounds(depth, c):

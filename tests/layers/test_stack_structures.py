@@ -131,6 +131,7 @@ def gradients(call, variables, arguments, jit_compile):
     return y, found[:count], found[count:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("checkpoint_every", [None, 2])
 @pytest.mark.parametrize("name", CASES)
@@ -172,6 +173,7 @@ def model_of(apply, examples):
     return keras.Model(inputs, apply(*inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mask and conditioning", "a dict as the carry"])
 def test_a_step_a_reload_and_an_export(name, tmp_path):
     block, make, _ = CASES[name]

@@ -273,6 +273,7 @@ def test_a_normalized_kernel_map_leaves_one_with_slope_one():
     assert abs((one - below) / 1e-6 - 1) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("name", ["relu", "gelu", "relu at 1/3"])
 def test_the_shaped_kernel_map_iterated_depth_times_arrives_at_eta(name, eta):

@@ -100,6 +100,7 @@ def test_the_orthogonality_gap():
     assert float(found) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [16, 50, 100])
 def test_the_gap_of_a_network_decays_by_its_sharp_rate(d):
     """By d / (d + 2) per layer; 20 seeds, in the layer itself."""
@@ -187,6 +188,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_singular_values_of_jacobians(name):
     """As of finite differences; and the largest, without the matrix."""

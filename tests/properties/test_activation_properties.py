@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from draws import (
     ACTIVATIONS,
     FEW_SHAPES,
@@ -50,6 +51,7 @@ def test_normalized_activations(name, root, shape, dtype, seed):
     np.testing.assert_array_equal(array(y), array(again(phi)(x)))
 
 
+@pytest.mark.slow
 @property_of(activations.DepthShaped)
 @rarely
 @given(st.sampled_from(["tanh", "gelu", "relu"]), st.integers(2, 5), st.floats(0.01, 1))
@@ -122,6 +124,7 @@ traced_shapes = st.sampled_from(FEW_SHAPES)
 RETRACTIONS = [*constraints.RETRACTIONS, orthogonal.polar]
 
 
+@pytest.mark.slow
 @property_of(constraints.Orthogonal)
 @given(
     st.sampled_from(RETRACTIONS),

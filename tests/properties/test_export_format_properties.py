@@ -16,6 +16,7 @@ def model_of(name, depth, seed):
     return models.bsnn_mlp(depth, 3, name, input_shape=(4,), classes=2, seed=seed)
 
 
+@pytest.mark.slow
 @property_of(export.litert, export.onnx)
 @rarely
 @given(

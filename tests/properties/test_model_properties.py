@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from draws import array, error_of, normal, property_of, rarely, seeds
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -82,6 +83,7 @@ def test_recurrent_models_are_those_of_their_seed(units, outputs, alpha, each, s
     assert np.abs(array(model((seed + 1) % 2**32)(x)) - y).max() > 1e-6
 
 
+@pytest.mark.slow
 @property_of(
     diagnostics.signal_report, diagnostics.SignalMeter, diagnostics.SignalReport
 )

@@ -4,6 +4,7 @@ import io
 import types
 
 import numpy as np
+import pytest
 from draws import ACTIVATIONS, property_of, rarely, seeds
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -43,6 +44,7 @@ def test_signals_of_any_size_are_drawn(curves, fields):
     drawn(lambda file: plots.signals(reports, file, fields=fields))
 
 
+@pytest.mark.slow
 @property_of(plots.heat_map)
 @rarely
 @given(columns, st.integers(1, 3), fields)
@@ -62,6 +64,7 @@ def test_spectra_of_any_shape_are_drawn(seed, batch, count):
     drawn(lambda file: plots.singular_values({"one": values}, file))
 
 
+@pytest.mark.slow
 @property_of(plots.length_map, plots.kernel_map)
 @rarely
 @given(names, st.integers(1, 9))
