@@ -4,8 +4,8 @@
     python benchmarks/before_after.py --before ../before
 
 Each case has a process for the one checkout and one for the other, `--rounds` times.
-The table has the medians over the rounds of the first step, compilation included, and of
-the fastest of the later steps, and their ratios: below 1, it has become faster.
+The table has the medians over the rounds of the first step, with its compilation, and
+of the fastest of the later steps, and their ratios: below 1, it has become faster.
 """
 
 import json
