@@ -83,6 +83,7 @@ def test_config_round_trip_solves_nothing_again(name, monkeypatch):
     np.testing.assert_array_equal(again(X), y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_in_a_layer_of_keras_saved_and_reloaded(name, tmp_path):
     x = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")

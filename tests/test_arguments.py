@@ -64,6 +64,7 @@ def test_configurations_hold_plain_numbers():
         assert json.loads(json.dumps(config)) == config
 
 
+@pytest.mark.slow
 def test_models_of_numpy_integers():
     for make in (models.bsnn_mlp, models.batchnorm_mlp, models.roaf_mlp):
         found = []

@@ -136,6 +136,7 @@ def test_the_end_is_that_of_an_unbroken_run(
     assert backup.batches == EPOCHS * STEPS
 
 
+@pytest.mark.slow
 def test_the_history_is_that_of_the_whole_run(tmp_path):
     """Of three processes, with values that are not there in each epoch."""
     x, y = (np.array(part) for part in next(iter(datasets.load(batch_size=80))))
@@ -200,6 +201,7 @@ def test_of_each_optimizer_all_is_restored(name, tmp_path):
     assert_same(resumed, unbroken)
 
 
+@pytest.mark.slow
 def test_in_bfloat16(tmp_path):
     """Of which numpy does not know the name."""
 
@@ -228,6 +230,7 @@ def test_under_a_strategy(replicas, tmp_path):
     assert_same(resumed, unbroken)
 
 
+@pytest.mark.slow
 def test_when_it_is_over_nothing_is_left(tmp_path):
     model, folder = network(), tmp_path / "new" / "backup"
     backup = BackupAndRestore(folder)
@@ -241,6 +244,7 @@ def test_when_it_is_over_nothing_is_left(tmp_path):
     assert len(fit(model, epochs=2).epoch) == 2, "the next `fit` begins anew"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_over_trains_no_more(tmp_path):
     model, again = network(), network()
     fit(model, backup=BackupAndRestore(tmp_path, delete_checkpoint=False))
@@ -251,6 +255,7 @@ def test_a_run_that_is_over_trains_no_more(tmp_path):
     assert_same(again, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [True, False])
 def test_another_callback_may_stop_a_run_that_was_resumed(stops, tmp_path):
     class Stop(keras.callbacks.Callback):
@@ -263,6 +268,7 @@ def test_another_callback_may_stop_a_run_that_was_resumed(stops, tmp_path):
     assert history.epoch == ([0] if stops else [0, 1, 2])
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_told_of(tmp_path):
     broken_off(tmp_path, 8)
     path = tmp_path / "training.npz"

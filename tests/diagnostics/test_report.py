@@ -83,6 +83,7 @@ def test_values_of_a_model_known_in_closed_form(jit):
         )
 
 
+@pytest.mark.slow
 @JIT
 @pytest.mark.parametrize(
     "block",
@@ -124,6 +125,7 @@ def test_a_stack_is_measured_like_the_layers_it_stands_for(block, jit):
     assert found.layers[:2] == [f"{stack.name}/0", f"{stack.name}/1"]
 
 
+@pytest.mark.slow
 def test_the_worst_kernel_of_the_layers_of_a_stack():
     """Of those that are constrained, in a stack of stacks of models."""
     first = OrthogonalDense(6, "gp_tanh")
@@ -138,6 +140,7 @@ def test_the_worst_kernel_of_the_layers_of_a_stack():
     np.testing.assert_allclose(found[:2], [0, 3], atol=1e-5)
 
 
+@pytest.mark.slow
 @JIT
 def test_an_embedding_has_the_gradient_of_a_product_with_one_hot_rows(jit):
     """Indices come again, so that the gradients of a row add up."""
@@ -171,6 +174,7 @@ def test_losses_that_layers_add():
     assert found.gradient[0] == pytest.approx(norm(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stack_in_half_precision_reports_the_outputs_that_it_trains_with():
     depth = 1000
     block = ROAFDense(6, 1 - 3 / depth, filter="shift", dtype="mixed_bfloat16")
@@ -217,6 +221,7 @@ class Subclassed(keras.Model):
         return x
 
 
+@pytest.mark.slow
 @JIT
 def test_a_functional_model_with_a_shared_layer_and_a_nested_one(jit):
     model = functional()
@@ -228,6 +233,7 @@ def test_a_functional_model_with_a_shared_layer_and_a_nested_one(jit):
     assert top == pytest.approx(norm(2 * error / error.size), rel=1e-5)
 
 
+@pytest.mark.slow
 @JIT
 def test_a_subclassed_model(jit):
     model = Subclassed()
@@ -251,6 +257,7 @@ def test_two_inputs_and_two_outputs():
     assert len(found.layers) == 3 and np.all(found.gradient > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_measuring_changes_nothing(training):
     model = compiled(
@@ -328,6 +335,7 @@ def test_table_file_and_figure(tmp_path):
     assert picture.shape[0] > 400 and np.ptp(picture) > 0.9
 
 
+@pytest.mark.slow
 def test_printing_shows_the_verdict_and_the_worst_layers(capsys):
     model = models.bsnn_mlp(30, 6, input_shape=(6,), classes=6)
     model.compile("sgd", "mse")

@@ -101,6 +101,7 @@ def test_a_stack_is_its_layers(name, shared):
         assert np.any(filters[0] != filters[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["haar", "shift"])
 def test_a_frozen_stack_stays_and_passes_gradients_on(name):
     x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
