@@ -82,7 +82,7 @@ def simplified(steps):
 
 
 def _joined(first, second):
-    """One step in the place of two, or `None`."""
+    """One step instead of two, or `None`."""
     rule = RULES.get((type(first), type(second)))
     return rule and rule(first, second)
 

@@ -66,8 +66,13 @@ NETWORKS = {
 }
 
 
+@functools.cache  # its order depends on what was drawn before
+def batch_of(dataset, seed):
+    return next(iter(datasets.load(dataset, "train", BATCH, seed=seed)))
+
+
 def run(args, row):
-    batch = next(iter(datasets.load(args.dataset, "train", BATCH, seed=args.seed)))
+    batch = batch_of(args.dataset, args.seed)
     image_set = datasets.IMAGE_SETS[args.dataset]
     size = (args.depth, args.width, image_set.shape, image_set.classes)
     report = report_of(row, size, *batch, seed=args.seed)

@@ -29,5 +29,5 @@ def is_float(x):
 
 
 def floats(tree):
-    """The structure, with `None` in the place of tensors that have no gradient."""
+    """The structure, with `None` instead of tensors that have no gradient."""
     return map_tensors(lambda x: x if is_float(x) else None, tree)

@@ -95,6 +95,15 @@ def check_per_layer(per_layer, depth):
                 )
 
 
+def tuples(tree):
+    """The structure with tuples for lists, which Keras puts in their place."""
+    if isinstance(tree, dict):
+        return {key: tuples(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)) and not hasattr(tree, "_fields"):
+        return tuple(map(tuples, tree))
+    return tree
+
+
 def specs(tree, dtype=None):
     """A structure of tensors without their values.
 
@@ -133,7 +142,7 @@ def from_config(config):
             tuple(None if n == "None" else int(n) for n in sizes), dtype
         )
 
-    tree = keras.saving.deserialize_keras_object(config)
+    tree = tuples(keras.saving.deserialize_keras_object(config))
     return _backend.map_tensors(spec, tree)
 
 
@@ -157,7 +166,7 @@ def of_call(inputs, context, per_layer, masks, stack):
     per_layer = per_layer or {}
     check_per_layer(per_layer, stack.depth)
     inputs, context, per_layer = _backend.map_tensors(
-        ops.convert_to_tensor, (inputs, context, per_layer)
+        ops.convert_to_tensor, (tuples(inputs), context, per_layer)
     )
     inputs = _backend.map_tensors(
         lambda x: ops.cast(x, stack.compute_dtype) if _backend.is_float(x) else x,

@@ -78,10 +78,9 @@ class Built:
             return _checkpoints.run(rule, inputs, layers, loop, options.every)
 
         if _backend.is_concrete(_backend.flatten(inputs)[0]):
-            run = _backend.traced_once(run)
-            if not observed:
-                key = training, self.template.block.trainable
-                run = self.traced.setdefault(key, run)
+            traced = observed.traced if observed else self.traced
+            key = training, self.template.block.trainable
+            run = traced.setdefault(key, _backend.traced_once(run))
         return run(inputs, *layers[:-1])
 
     def _rule_and_layers(self, arguments, training, block=None):

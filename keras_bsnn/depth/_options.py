@@ -19,6 +19,7 @@ class Observed(NamedTuple):
     probes: Any
     block: keras.Layer | None
     tap: Callable
+    traced: dict
 
 
 class Options(NamedTuple):

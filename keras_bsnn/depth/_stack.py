@@ -97,7 +97,8 @@ class DepthStack(StackedLayers):
 
     def __call__(self, inputs, *context, per_layer=None, **kwargs):
         if not self.built:  # `build` is told the shape of the inputs alone
-            self._hidden.specs = _arguments.specs((inputs, context, per_layer or {}))
+            tensors = _arguments.tuples((inputs, context, per_layer or {}))
+            self._hidden.specs = _arguments.specs(tensors)
         return super().__call__(inputs, *context, per_layer=per_layer, **kwargs)
 
     def call(
@@ -121,6 +122,7 @@ class DepthStack(StackedLayers):
         probes: Any,
         block: keras.Layer | None = None,
         tap: Callable = tuple,
+        traced: dict | None = None,
         **kwargs: Any,
     ) -> tuple:
         """Calls the stack, and gives what passes between its layers, for diagnostics.
@@ -135,6 +137,8 @@ class DepthStack(StackedLayers):
                 place. Defaults to `None`.
             tap: callable without arguments that returns a structure of tensors. It is
                 called once after each layer, while the loop is traced.
+            traced: dict in which the loop is kept, once it is traced, for other calls
+                with this `block` and `tap`. Defaults to `None`, to trace it anew.
             *context: as in the call of the stack.
             **kwargs: `per_layer`, `training` and `mask`, as in the call of the stack.
 
@@ -143,7 +147,9 @@ class DepthStack(StackedLayers):
             `(depth, batch, ...)`; and what `tap` returned, with a leading axis of
             `depth`.
         """
-        observed = _options.Observed(probes, block, tap)
+        observed = _options.Observed(
+            probes, block, tap, {} if traced is None else traced
+        )
         per_layer, masks = kwargs.get("per_layer"), (kwargs.get("mask"), None)
         training = kwargs.get("training")
         found = self._run(inputs, context, per_layer, masks, training, observed)
@@ -192,7 +198,8 @@ class DepthStack(StackedLayers):
         def stacked(x):
             return keras.KerasTensor((self.depth, *x.shape), x.dtype)
 
-        result, extras = _backend.map_tensors(spec, inputs), self._built.template.extras
+        result = _backend.map_tensors(spec, _arguments.tuples(inputs))
+        extras = self._built.template.extras
         if not _backend.flatten(extras):
             return result
         return result, _backend.map_tensors(stacked, extras)

@@ -43,7 +43,7 @@ class Template:
     def _built_outputs(self):
         inputs, context, per_layer = self.arguments
         try:
-            outputs = self.block(inputs, *context, **per_layer)
+            outputs = _arguments.tuples(self.block(inputs, *context, **per_layer))
         except ValueError as error:
             if "stateless scope" not in str(error):
                 raise
@@ -135,7 +135,7 @@ class Template:
         with keras.StatelessScope(state, collect_losses=True) as scope:
             before = dict(scope.state_mapping)
             inputs, context = map(_masked, (carry, layer.shared), layer.fixed)
-            outputs = block(inputs, *context, **arguments)
+            outputs = _arguments.tuples(block(inputs, *context, **arguments))
         _check_owned(scope, before)
         updates = {
             i: scope.get_current_value(v)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_bsnn import _model
+from keras_bsnn import _backend, _model
 from keras_bsnn._types import Tensor
 from keras_bsnn.diagnostics._instrument import instrumented
 from keras_bsnn.diagnostics._saturation import Saturation
@@ -133,16 +133,19 @@ def _observed_stack(stack, copy):
     leaves = set(_model.leaves(stack.block))
     block = instrumented(stack.block, leaves, saturation.watch)
     vars(block)["call"] = saturation.from_here(block.call)
+    settings = {"block": block, "tap": saturation.take, "traced": {}}
 
     def observe(record, inputs, *context, **kwargs):
-        if not (record.probes and _is_measurable(inputs)):
-            if _is_measurable(inputs):
-                shape = (stack.depth, *inputs.shape)
-                record.sites.append(Site(stack, shape, stack.compute_dtype))
+        if not _is_measurable(inputs):
             return plain(inputs, *context, **kwargs)
+        if not record.probes:
+            shape = (stack.depth, *inputs.shape)
+            record.sites.append(Site(stack, shape, stack.compute_dtype))
+            specs = stack.compute_output_spec(inputs, *context)  # sooner than a trace
+            return _backend.map_tensors(lambda x: ops.zeros(x.shape, x.dtype), specs)
         probes = next(record.probes)
         result, *observed = copy.observe(
-            inputs, *context, probes=probes, block=block, tap=saturation.take, **kwargs
+            inputs, *context, probes=probes, **settings, **kwargs
         )
         record.outputs.append(tuple(observed))
         return result

@@ -1,9 +1,10 @@
-"""What a model was when it was exported, and whether what was exported still is."""
+"""Certificates of exported models: facts and hashes, by which changes are found."""
 
 import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,14 +17,18 @@ NAME = "certificate.json"
 SEAL = "certificate_sha256"
 
 
-def certify(models, tolerance):
+def certify(models: list[keras.Model], tolerance: float) -> dict[str, Any]:
     """Returns a dict for JSON: versions, a hash of the weights, facts on each kernel.
 
-    Models may share weights: each counts once.
+    Weights that models share count once.
+
+    Args:
+        models: List of built models.
+        tolerance: Number, the largest orthogonality error that is allowed.
 
     Raises:
-        ValueError: a kernel with the constraint `Orthogonal` has an orthogonality error
-            above `tolerance`.
+        ValueError: If a kernel with the constraint `Orthogonal` has an orthogonality
+            error above `tolerance`.
     """
     variables = {id(v): v for model in models for v in model.weights}.values()
     weights = [(v, keras.ops.convert_to_numpy(v)) for v in variables]
@@ -37,17 +42,17 @@ def certify(models, tolerance):
     }
 
 
-def write(certificate, folder):
+def write(certificate: dict[str, Any], folder: str | os.PathLike) -> None:
     """Writes a certificate with the hash of each file in `folder`, alongside them."""
     record = {**certificate, "files_sha256": _hashes_of_files(folder)}
     Path(folder, NAME).write_bytes(_sealed(record))
 
 
-def verify(path: str | os.PathLike) -> dict:
-    """Reads the certificate of an exported model, if the files are what they were.
+def verify(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads the certificate of an exported model, and checks that no file has changed.
 
     Args:
-        path: path of a folder that `keras_bsnn.export.saved_model` has written.
+        path: Path of a folder that `keras_bsnn.export.saved_model` has written.
 
     Returns:
         A dict: `versions` of the packages that wrote it, the number of `parameters`,
@@ -56,9 +61,9 @@ def verify(path: str | os.PathLike) -> dict:
         and `largest_singular_value`; for a stack, the largest in any layer.
 
     Raises:
-        FileNotFoundError: there is no certificate.
-        ValueError: a file is missing, new or changed, or the certificate is. Hashes
-            detect corruption, not tampering.
+        FileNotFoundError: If there is no certificate.
+        ValueError: If a file is missing, new or changed, or if the certificate is.
+            Hashes detect corruption, not tampering.
 
     Source: this package.
 
@@ -104,7 +109,7 @@ def _read(path):
 
 
 def _is_kernel(variable):
-    """Whether it is on a manifold, or what a layer multiplies its inputs by."""
+    """Whether a variable is on a manifold, or a layer multiplies its inputs by it."""
     if manifolds.of(variable) is not None:
         return True
     rank = len(variable.shape) - manifolds.stacked_axes(variable)
@@ -112,7 +117,7 @@ def _is_kernel(variable):
 
 
 def _matrices(variable, values):
-    """Those of each layer: a convolution's is what it multiplies patches by."""
+    """The matrices of each layer; a convolution multiplies patches by its matrix."""
     manifold = manifolds.of(variable)
     if manifold is not None:
         return manifold.matrices(values)

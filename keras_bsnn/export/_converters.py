@@ -1,9 +1,12 @@
-"""What the files of other runtimes share."""
+"""Checks and errors that the files of other runtimes share."""
+
+from collections.abc import Iterable
 
 import keras
 
 
-def check_backend(name):
+def check_backend(name: str) -> None:
+    """Raises `ValueError` unless Keras runs on TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"{name} files are written by TensorFlow. Received: the backend "
@@ -12,7 +15,7 @@ def check_backend(name):
         )
 
 
-def lacking(name, operations):
+def lacking(name: str, operations: Iterable[str]) -> ValueError:
     """The error for a model that a runtime cannot run."""
     return ValueError(
         f"`model` must have operations that {name} has. It lacks: "

@@ -1,9 +1,11 @@
-"""What all exports share: the whole model, and a path that holds all of it or none."""
+"""Parts of every export: the whole model, and a path with all of it or nothing."""
 
 import contextlib
 import functools
 import os
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -11,8 +13,8 @@ from keras_bsnn import _model
 
 
 @contextlib.contextmanager
-def complete(path):
-    """Yields a path to write to, which becomes `path` if nothing goes wrong."""
+def complete(path: str | os.PathLike) -> Iterator[str]:
+    """Yields a path to write to, which is renamed to `path` if there is no error."""
     path = os.path.abspath(path)
     if os.path.lexists(path):
         raise FileExistsError(
@@ -25,12 +27,12 @@ def complete(path):
         os.rename(draft, path)
 
 
-def whole(model, preprocessing=None):
-    """Returns a model together with what comes before it.
+def whole(model: keras.Model, preprocessing: keras.Model | None = None) -> keras.Model:
+    """Returns a model together with its preprocessing.
 
     Raises:
-        ValueError: `model` or `preprocessing` is not a built model, or a weight is not
-            finite.
+        ValueError: If `model` or `preprocessing` is not a built model, or if a weight
+            is not finite.
     """
     check("model", model)
     if preprocessing is None:
@@ -40,14 +42,15 @@ def whole(model, preprocessing=None):
     return keras.Model(input_of(preprocessing), model(inputs, training=False))
 
 
-def check(name, model):
+def check(name: str, model: keras.Model) -> None:
+    """Raises `ValueError` unless a model is built and all its weights are finite."""
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(f"`{name}` must be a built keras.Model. Received: {model!r}")
     _model.check_finite(model.weights)
 
 
-def signature(model, batch_size=None):
-    """The arguments of a call of a model, a list of a structure of `InputSpec`."""
+def signature(model: keras.Model, batch_size: int | None = None) -> list[Any]:
+    """The argument of a call of a model: a list of one structure of `InputSpec`."""
     if is_subclassed(model):
         shapes = model.get_build_config()["input_shape"]
         spec = functools.partial(_spec, model.input_dtype, batch_size)
@@ -62,11 +65,13 @@ def _spec(dtype, batch_size, shape, name=None):
     return keras.InputSpec(dtype, (batch_size, *shape[1:]), name=name)
 
 
-def is_subclassed(model):
+def is_subclassed(model: keras.Model) -> bool:
+    """Whether a model is neither sequential nor functional."""
     return not getattr(model, "inputs", None)
 
 
-def input_of(model):
+def input_of(model: keras.Model) -> Any:
+    """The symbolic inputs of a sequential or functional model."""
     if is_subclassed(model):
         raise ValueError(
             "`preprocessing` must be sequential or functional, so that the shape of "

@@ -18,20 +18,21 @@ def fold(model: keras.Sequential) -> keras.Sequential:
     normalization: 1,000 layers of them are one matrix. It is computed in float64.
 
     Args:
-        model: a built `keras.Sequential`. Affine are `Dense`, `OrthogonalDense` and
-            `BatchNormDense` without activation, `BatchNormalization` of the last axis,
-            `Rescaling`, dropout and Gaussian noise (which do nothing in evaluation),
-            and a `DepthStack` or `keras.Sequential` of these.
+        model: A built `keras.Sequential`. The affine layers are `Dense`,
+            `OrthogonalDense` and `BatchNormDense` without activation,
+            `BatchNormalization` of the last axis, `Rescaling`, dropout and Gaussian
+            noise (which do nothing in evaluation), and a `DepthStack` or
+            `keras.Sequential` of these.
 
     Returns:
         A `keras.Sequential`, built, not compiled. Its predictions are those of `model`
-        in evaluation, without the rounding between its layers. Affine layers are one
+        in evaluation, without the rounding between its layers. Affine layers become one
         `keras.layers.Dense`, or two around a bottleneck, which is less work; or one
-        `keras.layers.Rescaling` if they only scale. The other layers are those of
-        `model`, shared.
+        `keras.layers.Rescaling` if they only scale. The other layers are shared with
+        `model`.
 
     Raises:
-        ValueError: `model` is not a built `keras.Sequential`.
+        ValueError: If `model` is not a built `keras.Sequential`.
 
     Source: this package.
 

@@ -18,25 +18,25 @@ def litert(
 ) -> None:
     """Exports a model for LiteRT, formerly TensorFlow Lite.
 
-    The file appears complete or not at all. It has LiteRT's own operations only, so
-    that each of its runtimes can run it, such as the package ai-edge-litert.
+    The file is written completely or not at all. It has only LiteRT's own operations,
+    so that every runtime of LiteRT can run it, such as the package ai-edge-litert.
 
     `keras_bsnn.export.to_keras(model)` has fewer operations, and is faster.
 
     Args:
-        model: a built Keras model.
-        path: path of the file to create, `"....tflite"`.
-        preprocessing: a built Keras model whose outputs are the inputs of `model`, to
-            be its first part. `None` for none.
-        batch_size: number of samples in a call, or `None` for any. LiteRT must know it
-            for a recurrent layer that returns sequences, and for those of Keras itself,
-            which `to_keras` makes.
+        model: A built Keras model.
+        path: Path of the file to create, `"....tflite"`.
+        preprocessing: A built Keras model whose outputs are the inputs of `model`, to
+            be its first part. Defaults to `None`.
+        batch_size: Integer, the number of samples in a call. LiteRT must know it for a
+            recurrent layer that returns sequences, and for the recurrent layers of
+            Keras itself, which `to_keras` makes. Defaults to `None`: any number.
 
     Raises:
-        FileExistsError: `path` exists already.
-        ValueError: `path` or `batch_size` is not as above, `model` or `preprocessing`
-            is not built, a weight is not finite, LiteRT lacks an operation, or Keras
-            does not run on TensorFlow.
+        FileExistsError: If `path` exists already.
+        ValueError: If `path` or `batch_size` is not as described, if `model` or
+            `preprocessing` is not built, if a weight is not finite, if LiteRT lacks an
+            operation, or if Keras does not run on TensorFlow.
 
     Source: this package.
 
@@ -68,7 +68,7 @@ def _convert(model, path, batch_size):
     }
     try:
         model.export(path, format="litert", verbose=False, **settings)
-    except Exception as error:  # the class of the converter's own is not public
+    except Exception as error:  # the converter's class of errors is not public
         operations = set(re.findall(r"'tf\.(\w+)' op", str(error)))
         if not operations:
             raise

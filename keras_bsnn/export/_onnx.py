@@ -16,23 +16,24 @@ def onnx(
     path: str | os.PathLike,
     preprocessing: keras.Model | None = None,
 ) -> None:
-    """Exports a model as an ONNX file, with any batch size, and any length if it has.
+    """Exports a model as an ONNX file.
 
-    The file appears complete or not at all, and passes ONNX's own check. It needs the
-    packages tf2onnx and onnx.
+    The batch size is free, and so is the length of sequences if it is in the model. The
+    file is written completely or not at all, and passes ONNX's own check. The packages
+    tf2onnx and onnx are needed.
 
     `keras_bsnn.export.to_keras(model)` has fewer operations, and is faster.
 
     Args:
-        model: a built Keras model.
-        path: path of the file to create, `"....onnx"`.
-        preprocessing: a built Keras model whose outputs are the inputs of `model`, to
-            be its first part. `None` for none.
+        model: A built Keras model.
+        path: Path of the file to create, `"....onnx"`.
+        preprocessing: A built Keras model whose outputs are the inputs of `model`, to
+            be its first part. Defaults to `None`.
 
     Raises:
-        FileExistsError: `path` exists already.
-        ValueError: `model` or `preprocessing` is not built, a weight is not finite,
-            ONNX lacks an operation, or Keras does not run on TensorFlow.
+        FileExistsError: If `path` exists already.
+        ValueError: If `model` or `preprocessing` is not built, if a weight is not
+            finite, if ONNX lacks an operation, or if Keras does not run on TensorFlow.
 
     Source: this package.
 
@@ -67,9 +68,9 @@ def _convert(model, path):
 
 
 def _erfc(ctx, node, name, args):
-    """Makes `1 + erf(-x)` of a node that is `erf(x)`, in the place of `erfc(x)`.
+    """Turns a node `erf(x)`, which stands in for `erfc(x)`, into `1 + erf(-x)`.
 
-    GELU has it in it, and tf2onnx does not know it.
+    GELU contains `erfc`, which tf2onnx does not know.
     """
     from tf2onnx.utils import ONNX_TO_NUMPY_DTYPE
 

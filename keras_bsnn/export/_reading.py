@@ -1,35 +1,37 @@
-"""Reads layers as steps: ours say theirs themselves, Keras' are in a table here."""
+"""Reads layers as steps: our layers report theirs, those of Keras are in a table."""
 
 import functools
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_bsnn import _facts, _steps
 from keras_bsnn._steps import Kept, Layers, Scaled, Sum
+from keras_bsnn._types import Config
 
 PACKAGE = __name__.partition(".")[0]
-IDLE = ("compile_config", "constraint", "initializer")  # in evaluation
+IDLE = ("compile_config", "constraint", "initializer")  # unused in evaluation
 NUMBERS = itertools.count(1)
 READERS: dict[
     type, Callable
 ] = {}  # from a class of Keras to a function from a layer to its steps
 
 
-def steps_of(layer, largest_depth=math.inf):
+def steps_of(layer: keras.layers.Layer, largest_depth: float = math.inf) -> list[Any]:
     """The steps of a layer in evaluation, a list.
 
-    A class derived from one that is known may compute anything: it is kept.
+    A subclass of a known class may compute anything: it is kept as a layer.
 
     Args:
-        layer: a built layer, of Keras or of this package.
-        largest_depth: number of layers of a stack that is taken apart, at most.
+        layer: A built layer, of Keras or of this package.
+        largest_depth: Number, the largest depth of a stack that is taken apart.
 
     Raises:
-        ValueError: no steps compute what the layer does.
+        ValueError: If no steps compute what the layer computes.
     """
     steps = _said_by(layer)
     if steps is None:
@@ -38,7 +40,7 @@ def steps_of(layer, largest_depth=math.inf):
 
 
 def _said_by(layer):
-    """What a layer says of itself, or the table of Keras; `None` if neither does."""
+    """The steps that a layer reports, or those of the table; `None` without either."""
     if export_steps := _facts.said_by(layer, "export_steps"):
         return export_steps()
     is_quantized = getattr(layer, "quantization_mode", None) is not None
@@ -65,7 +67,7 @@ def _kept(layer, **changed):
     """A layer of Keras as it is.
 
     Raises:
-        ValueError: it needs this package.
+        ValueError: If the layer needs this package.
     """
     config = plain_config(layer, **changed)
     if config is None:
@@ -78,18 +80,18 @@ def _kept(layer, **changed):
 
 
 def _copied(layer, config):
-    # The layers of a stack have one name, which those of a model must not; models
-    # cannot do without.
+    # The layers of a stack have the same name, which those of a model must not have.
+    # Only models need a name.
     is_model = isinstance(layer, keras.Model)
     name = f"{layer.name}_{next(NUMBERS)}" if is_model else None
     make = functools.partial(type(layer).from_config, {**config, "name": name})
     return Kept(make, layer.get_weights())
 
 
-def plain_config(layer, **changed):
+def plain_config(layer: keras.layers.Layer, **changed: Any) -> Config | None:
     """The config of a layer without our constraints and initializers.
 
-    `None` if the layer cannot be loaded without this package all the same.
+    It is `None` if the layer still cannot be loaded without this package.
     """
     config = _without_idle({**layer.get_config(), **changed})
     return None if needs_package([type(layer).__module__, config]) else config
@@ -107,7 +109,7 @@ def _without_idle(config):
     return config
 
 
-def needs_package(thing):
+def needs_package(thing: Any) -> bool:
     """Whether a model or a config cannot be loaded without this package."""
     return _is_named_in(keras.saving.serialize_keras_object(thing))
 
@@ -120,8 +122,8 @@ def _is_named_in(config):
     return isinstance(config, str) and config.split(">")[0].split(".")[0] == PACKAGE
 
 
-def reads(*classes):
-    """Decorates the reader of layers of these classes of Keras."""
+def reads(*classes: type) -> Callable:
+    """Decorates a function that reads the layers of some classes of Keras."""
 
     def decorate(reader):
         READERS.update(dict.fromkeys(classes, reader))

@@ -16,27 +16,27 @@ def saved_model(
 ) -> None:
     """Exports a model as a TensorFlow SavedModel, which is served without this package.
 
-    The folder appears complete or not at all. It has a `certificate.json`, which
-    `keras_bsnn.export.verify` reads: facts on the kernels, and hashes of the weights
-    and of the files.
+    The folder is written completely or not at all. It has a `certificate.json`, which
+    `keras_bsnn.export.verify` reads, with facts about the kernels, and hashes of the
+    weights and of the files.
 
     Args:
-        model: a built Keras model.
-        path: path of the folder to create.
-        preprocessing: a built Keras model whose outputs are the inputs of `model`, to
-            be served as its first part, so that what is served takes raw inputs. `None`
-            for none.
-        signatures: dict from names to built Keras models of the same inputs, to be
+        model: A built Keras model.
+        path: Path of the folder to create.
+        preprocessing: A built Keras model whose outputs are the inputs of `model`, to
+            be served as its first part, so that the served model takes raw inputs.
+            Defaults to `None`.
+        signatures: Dict from names to built Keras models of the same inputs, to be
             served alongside `model`, whose own names are `"serve"` and
             `"serving_default"`. A model with a dict as its output has named outputs.
-            `None` for none.
-        tolerance: the largest orthogonality error that kernels with the constraint
-            `Orthogonal` may have.
+            Defaults to `None`.
+        tolerance: Number, the largest orthogonality error that kernels with the
+            constraint `Orthogonal` may have. Defaults to 1e-4.
 
     Raises:
-        FileExistsError: `path` exists already.
-        ValueError: a model is not built or has other inputs, a weight is not finite, or
-            a kernel is not as orthogonal as it must be.
+        FileExistsError: If `path` exists already.
+        ValueError: If a model is not built or has other inputs, if a weight is not
+            finite, or if the orthogonality error of a kernel is above `tolerance`.
 
     Source: this package.
 
@@ -60,12 +60,12 @@ def saved_model(
 
 
 def _check_inputs(name, other, model):
-    """A signature that has other inputs would be served other data."""
+    """Raises `ValueError` for other inputs: the signature would get other data."""
     _draft.check(name := f"signatures[{name!r}]", other)
     shapes = [[tuple(x.shape) for x in m.inputs or ()] for m in (model, other)]
     if not shapes[0] or shapes[0] != shapes[1]:
         raise ValueError(
-            f"`{name}` must be sequential or functional, as `model`, and have its "
+            f"`{name}` must be sequential or functional, like `model`, and have its "
             f"inputs, {shapes[0]}. Received: {shapes[1]}"
         )
 

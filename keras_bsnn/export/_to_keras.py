@@ -11,28 +11,30 @@ from keras_bsnn.export._writing import written
 def to_keras(model: keras.Model, largest_depth: int = 1000) -> keras.Model:
     """Returns an equal model of Keras' own layers, which loads without this package.
 
-    It is equal in evaluation. Normalized activations go into the kernels and biases
-    next to them, and so does batch normalization; consecutive affine layers become one;
-    a shaped activation is a sum, or for a ReLU, a leaky one; an additive filter is two
-    dense layers and a sum. All is computed in float64, and rounded once. Layers of
-    Keras itself lose the constraints and initializers of this package.
+    It is equal in evaluation. Normalized activations and batch normalization are merged
+    into the kernels and biases next to them; consecutive affine layers become one; a
+    shaped activation becomes a sum, or for a ReLU, a leaky ReLU; an additive filter
+    becomes two dense layers and a sum. Everything is computed in float64, and rounded
+    once. Layers of Keras itself lose the constraints and initializers of this package.
 
     Args:
-        model: a built `keras.Sequential`, or a functional model, in which each layer
-            is replaced by itself.
-        largest_depth: a `DepthStack` of more layers stays as it is, with a warning:
-            as single layers it would take long to load, and the model needs this
-            package. A stack of affine layers becomes one layer, whatever its depth.
+        model: A built `keras.Sequential`, or a functional model, in which each layer
+            is replaced separately.
+        largest_depth: Integer. A `DepthStack` of more layers stays as it is, with a
+            warning: as single layers it would take long to load, and the model then
+            needs this package. A stack of affine layers becomes one layer, whatever its
+            depth. Defaults to 1000.
 
     Returns:
         A functional `keras.Model` in float32, built, not compiled, with weights of its
         own.
 
     Raises:
-        ValueError: `model` is not as above, or has a layer that has no equal in Keras.
+        ValueError: If `model` is not as described, or has a layer without an equal in
+            Keras.
 
     Warns:
-        UserWarning: a stack is deeper than `largest_depth`.
+        UserWarning: If a stack is deeper than `largest_depth`.
 
     Source: this package.
 
@@ -65,7 +67,7 @@ def to_keras(model: keras.Model, largest_depth: int = 1000) -> keras.Model:
 
 
 def _replaced(model, largest_depth):
-    """A functional model in which each layer is replaced by itself."""
+    """A functional model in which each layer is replaced separately."""
     copies = {}
 
     def replacement(layer):

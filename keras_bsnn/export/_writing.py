@@ -1,20 +1,24 @@
 """Writes steps as layers of Keras."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 
 from keras_bsnn import activations
 from keras_bsnn._steps import DTYPE, Affine, Kept, Pointwise, Scaled, Sum, simplified
+from keras_bsnn._types import Shape
 
-OPERATIONS = {activations.sin: keras.ops.sin}  # which Keras has no activation of
+OPERATIONS = {activations.sin: keras.ops.sin}  # Keras has no such activation
 
 
-def written(steps, shape, name=None):
+def written(steps: Iterable[Any], shape: Shape, name: str | None = None) -> keras.Model:
     """A functional model of as few layers as possible that computes `steps`.
 
     Args:
-        steps: iterable of them.
-        shape: shape of a sample of the inputs.
-        name: name of the model, or `None` for any.
+        steps: Iterable of steps.
+        shape: Tuple of integers, the shape of a sample of the inputs.
+        name: String, the name of the model. Defaults to `None`: any name.
     """
     inputs = keras.Input(shape)
     return keras.Model(inputs, _applied(simplified(steps), inputs), name=name)

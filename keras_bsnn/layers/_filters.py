@@ -11,26 +11,32 @@ LARGEST_PIECE = 2**22  # entries
 
 
 class Filter:
-    """The identity, and what the others override.
+    """The identity, and the methods that other filters override.
 
     A filter has no parameters, or one tensor of them, which is drawn once and not
-    trained: `draw(units, count, rng)` gives those of `count` independent filters, of
-    shape `(count, *shape(units))`. Behind them come those of `common(units, rng)`, a
-    list of arrays that all layers share: they are made from the seed and not stored.
+    trained: `draw(units, count, rng)` returns those of `count` independent filters, of
+    shape `(count, *shape(units))`. After this tensor, `apply` and `adjoint` take those
+    of `common(units, rng)`, a list of arrays that all layers share, which are made from
+    the seed and not stored.
+
+    Attributes:
+        dtype: String, the dtype of the parameters.
+        has_common: Boolean, whether there are arrays that all layers share.
     """
 
     dtype = "float32"
     has_common = False
 
     def shape(self, units):
-        """Of the parameters; `None` if there are none."""
+        """The shape of the parameters, `None` if there are none."""
         return None
 
     def common(self, units, rng):
+        """A list of the arrays that all layers share."""
         return []
 
     def apply(self, x, *parameters):
-        """The features of `x`, along its last axis, mapped."""
+        """Maps the features of `x`, along its last axis."""
         return x
 
     def adjoint(self, x, *parameters):
@@ -39,7 +45,7 @@ class Filter:
 
 
 class Shift(Filter):
-    """A cyclic shift by one, of slices: `ops.roll` is slower, and LiteRT lacks it."""
+    """A cyclic shift by one, of slices: LiteRT lacks `ops.roll`, which is slower."""
 
     def apply(self, x):
         return ops.concatenate([x[..., -1:], x[..., :-1]], axis=-1)
@@ -49,7 +55,7 @@ class Shift(Filter):
 
 
 class Haar(Filter):
-    """A matrix from the uniform law on the orthogonal matrices."""
+    """A matrix of the uniform (Haar) distribution on the orthogonal matrices."""
 
     def shape(self, units):
         return (units, units)
@@ -75,7 +81,7 @@ def _haar(units, count, rng):
 class SignedHaar(Filter):
     """Random signs of the features, and then a random matrix that all layers share.
 
-    Each layer has a filter of its own for `1 / units` of the memory of a matrix.
+    Each layer has a filter of its own, at `1 / units` of the memory of a matrix.
     """
 
     has_common = True
@@ -99,7 +105,7 @@ class SignedHaar(Filter):
 
 
 class Permutation(Filter):
-    """A random order of the features; the parameters are it and its inverse."""
+    """A random order of the features; the parameters are the order and its inverse."""
 
     dtype = "int32"
 
@@ -118,9 +124,9 @@ class Permutation(Filter):
 
 
 class Rotations(Filter):
-    """Each pair of neighbours is turned by an angle of its own.
+    """Rotations of each pair of neighboring features by an angle of its own.
 
-    The last of an odd number of features is kept.
+    With an odd number of features, the last one is kept.
     """
 
     def shape(self, units):
@@ -156,19 +162,24 @@ FILTERS = {
 }
 
 
-def get(name):
+def get(name: str) -> Filter:
+    """The filter of a name.
+
+    Raises:
+        ValueError: If there is none.
+    """
     if not isinstance(name, str) or name not in FILTERS:
         raise _check.refusal("filter", f"one of {', '.join(map(repr, FILTERS))}", name)
     return FILTERS[name]
 
 
 def seed_of(value, filter, is_shared=False):
-    """The seed of a layer, which it must have if its filter is not stored whole."""
+    """The seed of a layer, which needs one if its filter is not stored as a whole."""
     return seed(value, is_needed=is_shared or get(filter).has_common)
 
 
 def seed(value, is_needed):
-    """A seed as it is given, or a random one in the place of `None`, if needed."""
+    """The given seed, or a random one instead of `None` if it is needed."""
     value = _check.seed("filter_seed", value)
     return random.randrange(2**31) if is_needed and value is None else value
 
@@ -177,10 +188,10 @@ class Drawn:
     """An initializer of the parameters of a filter.
 
     Args:
-        filter: a `Filter`.
-        units: number of features.
-        seed: an integer, or `None` to draw anew. The streams of
-            `numpy.random.RandomState` are the same in each version of NumPy.
+        filter: A `Filter`.
+        units: Integer, the number of features.
+        seed: Integer, or `None` to draw anew. The streams of `numpy.random.RandomState`
+            are the same in every version of NumPy.
     """
 
     batched = True  # a leading axis is a batch of independent ones
@@ -213,7 +224,7 @@ def parameters(layer, is_stored=True):
         return [], []
     common = []
     if filter.has_common:
-        # Another stream than that of the signs.
+        # A stream other than that of the signs.
         common = filter.common(layer.units, np.random.RandomState([layer.filter_seed]))
     drawn = Drawn(filter, layer.units, layer.filter_seed)
     if not is_stored:

@@ -246,5 +246,5 @@ class DenseRule(Rule):
 
 
 def _flat(x):
-    """`(layers, ..., units)` to `(layers, samples, units)`."""
+    """Reshapes `(layers, ..., units)` to `(layers, samples, units)`."""
     return ops.reshape(x, (x.shape[0], -1, x.shape[-1]))

@@ -52,7 +52,7 @@ class OrthogonalEinsumDense(keras.layers.EinsumDense):
     >>> layer = keras_bsnn.layers.OrthogonalEinsumDense("abc,cde->abde", (None, 4, 8))
     >>> layer(keras.random.normal((2, 5, 16))).shape
     TensorShape([2, 5, 4, 8])
-    >>> layer.kernel.shape
+    >>> tuple(layer.kernel.shape)
     (16, 4, 8)
     """
 

@@ -1,28 +1,32 @@
-"""The kernel of a dense layer that starts from the Haar law."""
+"""The kernel of a dense layer that starts from the Haar distribution."""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
+from keras_bsnn._types import Identifier, Shape
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import _identifiers
 
 
-def initializer(identifier):
-    """`None` stands for the Haar law."""
+def initializer(identifier: Identifier) -> Callable[..., Any] | None:
+    """The initializer of a kernel; `None` stands for the Haar distribution."""
     if identifier is None:
         return HaarOrthogonal()
     return _identifiers.get("kernel_initializer", identifier)
 
 
-def constraint(identifier):
-    """`"orthogonal"` stands for a retraction after each step."""
+def constraint(identifier: Identifier) -> Callable[..., Any] | None:
+    """The constraint of a kernel; `"orthogonal"` stands for `Orthogonal()`."""
     if identifier == "orthogonal":
         return Orthogonal()
     return _identifiers.get("kernel_constraint", identifier)
 
 
-def add_to(layer, input_shape):
-    """The kernel of a layer, `(inputs, units)`; the layer then expects such inputs."""
+def add_to(layer: keras.layers.Layer, input_shape: Shape) -> keras.Variable:
+    """Adds a kernel `(inputs, units)` to a layer, which then expects such inputs."""
     inputs = input_shape[-1]
     if inputs is None:
         raise ValueError(

@@ -228,9 +228,9 @@ class ROAF(keras.layers.RNN):
     def export_steps(self) -> list | None:
         """What the layer computes in evaluation, for `keras_bsnn.export`.
 
-        With ReLU, a `SimpleRNN` of three times the units does it, because
+        With ReLU, a `SimpleRNN` of three times the units computes the same, because
         `h = relu(h) - relu(-h)`: its state is `relu(z)` of the pre-activation `z`, and
-        both parts of the filtered state. `None` with another activation.
+        both parts of the filtered state. With another activation, the result is `None`.
         """
         if self.cell.activation is not keras.activations.relu or self.return_state:
             return None

@@ -1,31 +1,41 @@
-"""Layers, or steps in time, with orthogonal additive filters, and their gradient."""
+"""Layers, or steps in time, with orthogonal additive filters, and their gradients."""
 
 from keras import ops
 
 from keras_bsnn import _backend
+from keras_bsnn._types import Pointwise
 from keras_bsnn.depth import Rule, Step
+from keras_bsnn.layers._filters import Filter
 
 
 class ROAFRule(Rule):
     """`alpha filter(h) + beta activation(h @ kernel + bias)`, layer after layer.
 
     The carry `h` is float32 or wider: `alpha` is so near 1 that bfloat16 would round it
-    to 1. Products with the kernel are in `dtype`. In the reverse loop is one of them;
-    the others are batched, over many layers at once.
+    to 1. Products with the kernel are computed in `dtype`. One of them is in the
+    reverse loop; the others are batched, over many layers at once.
 
     The weights of a layer are `[kernel]` or `[kernel, bias]`. The parameters of the
-    filter are constants, those that all layers share are fixed.
+    filter are constants; those that all layers share are fixed.
 
     Args:
-        filter: has `apply` and `adjoint`, see `keras_bsnn.layers._filters`.
-        activation: a pointwise callable of tensors.
-        alpha, beta: numbers.
-        dtype: name of the dtype in which to multiply by kernels, and of the output.
+        filter: A `keras_bsnn.layers._filters.Filter`.
+        activation: Pointwise callable of tensors.
+        alpha: Number, the weight of the filter.
+        beta: Number, the weight of the activation.
+        dtype: String, the dtype of products with kernels, and of the output.
     """
 
     chunk = 64
 
-    def __init__(self, filter, activation, alpha, beta, dtype):
+    def __init__(
+        self,
+        filter: Filter,
+        activation: Pointwise,
+        alpha: float,
+        beta: float,
+        dtype: str,
+    ):
         self.filter = filter
         self.activation = activation
         self.alpha = alpha
@@ -96,8 +106,8 @@ class ROAFStepRule(ROAFRule):
     the parameters of the filter and `[mask]`, by which dropout multiplies the `h` that
     enters the recurrent kernel, or `[]`.
 
-    Slopes are kept, and kernel gradients summed step by step, while the tensors are in
-    the cache: to do either for the whole sequence at once takes longer.
+    Slopes are kept, and kernel gradients are summed step by step, while the tensors are
+    in the cache: doing either for the whole sequence at once takes longer.
     """
 
     chunk = 1
@@ -159,11 +169,11 @@ def _unmasked(layer):
 
 
 def _cast_like(weights, gradients):
-    """As many gradients as there are weights, in their dtypes."""
+    """As many gradients as there are weights, in the dtypes of the weights."""
     pairs = zip(gradients, weights, strict=False)
     return [ops.cast(gradient, w.dtype) for gradient, w in pairs]
 
 
 def _flat(x):
-    """`(layers, ..., units)` to `(layers, samples, units)`."""
+    """Reshapes `(layers, ..., units)` to `(layers, samples, units)`."""
     return ops.reshape(x, (ops.shape(x)[0], -1, x.shape[-1]))

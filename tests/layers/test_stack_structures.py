@@ -44,6 +44,21 @@ class Swapped(keras.layers.Layer):
 
 
 @register
+class Reversible(keras.layers.Layer):
+    """Two streams, each of which is added to by the other."""
+
+    def build(self, input_shape):
+        self.first, self.second = (keras.layers.Dense(UNITS, "tanh") for _ in "12")
+        self.first.build(input_shape[1])
+        self.second.build(input_shape[0])
+
+    def call(self, streams):
+        a, b = streams
+        a = a + self.first(b)
+        return a, b + self.second(a)
+
+
+@register
 class Scaled(keras.layers.Layer):
     """A residual layer with a rate of its own, which returns what it adds."""
 
@@ -81,6 +96,11 @@ CASES = {
         ),
         {},
     ),
+    "a tuple as the carry": (
+        Reversible,
+        lambda: ((draw(BATCH, UNITS), draw(BATCH, UNITS, 1)[..., 0]),),
+        {},
+    ),
     "inputs and outputs of each layer": (
         Scaled,
         lambda: (draw(BATCH, UNITS),),
@@ -95,7 +115,7 @@ def looped(layers, inputs, context, per_layer):
     for i, layer in enumerate(layers):
         slices = {name: value[i] for name, value in per_layer.items()}
         inputs = layer(inputs, *context, **slices)
-        if isinstance(inputs, tuple):
+        if isinstance(inputs, tuple) and isinstance(inputs[1], dict):
             inputs, extra = inputs
             extras.append(extra)
     if not extras:
@@ -191,7 +211,9 @@ def model_of(apply, examples):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mask and conditioning", "a dict as the carry"])
+@pytest.mark.parametrize(
+    "name", ["mask and conditioning", "a dict as the carry", "a tuple as the carry"]
+)
 def test_a_step_a_reload_and_an_export(name, tmp_path):
     block, make, _ = CASES[name]
     examples = make()
