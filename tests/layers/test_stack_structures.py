@@ -11,7 +11,6 @@ from keras_bsnn import _backend
 from keras_bsnn.layers import DepthStack
 
 DEPTH, UNITS, BATCH, STEPS = 4, 6, 5, 3
-IS_JAX = keras.backend.backend() == "jax"  # slow without jit
 register = keras.saving.register_keras_serializable("tests")
 
 
@@ -155,7 +154,7 @@ def gradients(call, variables, arguments, jit_compile):
 
 
 @functools.cache
-def of_a_loop(name):
+def of_a_loop(name, jit_compile):
     """The weights of a stack, and what its layers give in a loop in Python."""
     block, make, per_layer = CASES[name]
     inputs, *context = make()
@@ -168,7 +167,7 @@ def of_a_loop(name):
 
     weights = [v for layer in layers for v in layer.trainable_variables]
     arguments = inputs, tuple(context), per_layer
-    found = gradients(of_layers, weights, arguments, jit_compile=IS_JAX)
+    found = gradients(of_layers, weights, arguments, jit_compile)
     return stack.get_weights(), found
 
 
@@ -182,7 +181,7 @@ def test_it_equals_a_loop_in_python(name, checkpoint_every, jit_compile):
     inputs, *context = make()
     stack = DepthStack(block(), DEPTH, checkpoint_every=checkpoint_every)
     stack(inputs, *context, per_layer=per_layer)
-    weights, theirs = of_a_loop(name)
+    weights, theirs = of_a_loop(name, jit_compile)
     stack.set_weights(weights)
 
     def of_stack(inputs, context, per_layer):
