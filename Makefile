@@ -5,6 +5,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+FOLDERS = tests/diagnostics tests/layers tests/ops tests/properties
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo check test test-jax lint clean
@@ -16,11 +17,14 @@ demo: .venv/demo
 check: .venv/test
 	$(PYTEST) -m "not slow" tests
 
+# In two processes after one another: XLA keeps the memory of what it has compiled.
 test: .venv/test
-	$(PYTEST)
+	$(PYTEST) $(FOLDERS)
+	$(PYTEST) tests/test_*.py keras_bsnn
 
 test-jax: .venv/jax
-	KERAS_BACKEND=jax $(PYTEST) tests
+	KERAS_BACKEND=jax $(PYTEST) $(FOLDERS)
+	KERAS_BACKEND=jax $(PYTEST) tests/test_*.py
 
 lint: .venv/test
 	$(BIN)/ruff check .
