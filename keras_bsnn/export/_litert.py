@@ -65,6 +65,8 @@ def _convert(model, path, batch_size):
     settings = {
         "input_signature": _draft.signature(model, batch_size),
         "target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]},
+        # Its batched product, of a kernel that is looked up, loses a ReLU after it.
+        "unfold_batchmatmul": True,
     }
     try:
         model.export(path, format="litert", verbose=False, **settings)
