@@ -40,8 +40,10 @@ def test_gradients(tmp_path, run, capsys):
     printed = capsys.readouterr().out
     assert "paper" in printed and "0.30" in printed
     run("batchnorm_gradients.py", *small, "--rows", "orthogonal", "--seeds", 0, 1)
-    *same, fifth, sixth = result(out)
-    assert same == points and fifth["seed"] == sixth["seed"] == 1
+    same, new = result(out)[: len(points)], result(out)[len(points) :]
+    fifth, sixth = (p for p in new if p["row"] == "orthogonal")
+    assert same == points and {p["seed"] for p in new} == {1}
+    assert (fifth["depth"], sixth["depth"]) == (5, 60)
     deep = [p["log_gradient"] for p in (*points, sixth) if p["row"] == "orthogonal"]
     assert f"{np.mean(deep[1:]):.2f}" in capsys.readouterr().out
 
