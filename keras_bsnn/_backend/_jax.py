@@ -99,8 +99,9 @@ def with_gradient(function, forward, backward):
 
 
 def _gradient(gradient):
-    """That of an integer has a dtype of JAX's own."""
-    return None if gradient.dtype == jax.dtypes.float0 else gradient
+    """`None` for that of an integer, which has a dtype of JAX's own, or its own."""
+    is_float = jax.numpy.issubdtype(gradient.dtype, jax.numpy.floating)
+    return gradient if is_float else None
 
 
 def vjp(function, *floats):
