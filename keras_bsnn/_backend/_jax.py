@@ -1,9 +1,9 @@
-"""JAX. The functions are described in the module of TensorFlow."""
-
-import contextlib
+"""JAX. The functions are described in `_other` and in `_tensorflow`."""
 
 import jax
 import keras
+
+from keras_bsnn._backend._other import eager, native_gradients, read  # noqa: F401
 
 
 def float64():
@@ -16,15 +16,6 @@ def exact_matmul():
 
 def is_concrete(tensor):
     return not isinstance(tensor, jax.core.Tracer)
-
-
-def read(variable):
-    is_variable = isinstance(variable, keras.Variable)
-    return keras.ops.convert_to_tensor(variable.value if is_variable else variable)
-
-
-def eager():
-    return contextlib.nullcontext()
 
 
 def scratch(variables):
@@ -83,10 +74,6 @@ def loop(step, carry, count, reverse=False, like=None):
     return jax.lax.scan(
         lambda carry, i: step(i, carry), carry, jax.numpy.arange(count), reverse=reverse
     )
-
-
-def native_gradients():
-    return contextlib.nullcontext()
 
 
 def with_gradient(function, forward, backward):

@@ -1,6 +1,6 @@
 """Any other backend, without gradients of our own and without compilation.
 
-The functions are described in the module of TensorFlow.
+What another backend does alike is described here, the rest in that of TensorFlow.
 """
 
 import contextlib
@@ -11,10 +11,16 @@ from keras_bsnn._backend._trees import flatten, map_tensors, pack_like
 
 
 def float64():
+    """A context in which Keras operations on float64 arrays stay in float64."""
     return contextlib.nullcontext()
 
 
 def exact_matmul():
+    """A context in which float32 products are not rounded to TF32 on a GPU.
+
+    TensorFlow has no such context, only the process-wide switch
+    `tf.config.experimental.enable_tensor_float_32_execution(False)`.
+    """
     return contextlib.nullcontext()
 
 
@@ -32,22 +38,31 @@ def eager():
 
 
 def scratch(variables):
+    """A context for code of a loop that computes by assigning to variables.
+
+    On JAX, a traced function must have no effects: the variables have their old values
+    after it. On TensorFlow, they keep what was assigned last.
+    """
     return contextlib.nullcontext()
 
 
 def shards(variable):
+    """Number of devices that the first axis of a variable is divided among."""
     return 1
 
 
 def is_first_process():
+    """Whether it is this process that writes files, of those that train together."""
     return True
 
 
 def read_whole(variable):
+    """The value of a variable as a NumPy array, wherever its parts are."""
     return keras.ops.convert_to_numpy(variable)
 
 
 def assign_whole(variable, value):
+    """Sets a variable to a NumPy array, of which each device takes its part."""
     variable.assign(value)
 
 

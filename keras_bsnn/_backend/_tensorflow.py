@@ -8,21 +8,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_bsnn._backend._other import (  # noqa: F401
+    assign_whole,
+    exact_matmul,
+    float64,
+    is_first_process,
+    read_whole,
+    scratch,
+    shards,
+)
 from keras_bsnn._backend._trees import flatten, map_tensors, pack_like
-
-
-def float64():
-    """A context in which Keras operations on float64 arrays stay in float64."""
-    return contextlib.nullcontext()
-
-
-def exact_matmul():
-    """A context in which float32 products are not rounded to TF32 on a GPU.
-
-    TensorFlow has no such context, only the process-wide switch
-    `tf.config.experimental.enable_tensor_float_32_execution(False)`.
-    """
-    return contextlib.nullcontext()
 
 
 def is_concrete(tensor):
@@ -39,35 +34,6 @@ def read(variable):
 def eager():
     """A context in which variables can be read, also while TensorFlow traces."""
     return tf.init_scope()
-
-
-def scratch(variables):
-    """A context for code of a loop that computes by assigning to variables.
-
-    On JAX, a traced function must have no effects: the variables have their old values
-    after it. On TensorFlow, they keep what was assigned last.
-    """
-    return contextlib.nullcontext()
-
-
-def shards(variable):
-    """Number of devices that the first axis of a variable is divided among."""
-    return 1
-
-
-def is_first_process():
-    """Whether it is this process that writes files, of those that train together."""
-    return True
-
-
-def read_whole(variable):
-    """The value of a variable as a NumPy array, wherever its parts are."""
-    return keras.ops.convert_to_numpy(variable)
-
-
-def assign_whole(variable, value):
-    """Sets a variable to a NumPy array, of which each device takes its part."""
-    variable.assign(value)
 
 
 def traced_once(function):
