@@ -16,6 +16,11 @@ from keras_bsnn.ops._quadrature import (
     resolve,
 )
 
+# Correlations up to which the kernel map is summed, and the terms that this takes: what
+# is left out is below rounding, and the nodes of `resolved` still integrate the last.
+MEHLER_LIMIT = 0.9
+MEHLER_TERMS = 372
+
 
 def as_function(function: Any) -> Pointwise:
     """The pointwise function that a name, a layer or a callable stands for."""
@@ -35,6 +40,21 @@ def as_function(function: Any) -> Pointwise:
 def resolved(function: Any) -> Resolved:
     """The function on nodes that integrate it; see `Resolved`."""
     return resolve(as_function(function))
+
+
+@functools.lru_cache(maxsize=64)
+def hermite_squares(function: Any) -> Array:
+    """Squares of the first coefficients in normalized Hermite polynomials.
+
+    By Mehler's formula they are those of the powers of `rho` in the kernel map.
+    """
+    r = resolved(function)
+    before, polynomial, found = np.zeros_like(r.x), np.ones_like(r.x), []
+    for k in range(MEHLER_TERMS):
+        found.append(np.sum(r.weights * r.values * polynomial) ** 2)
+        following = (r.x * polynomial - np.sqrt(k) * before) / np.sqrt(k + 1)
+        before, polynomial = polynomial, following
+    return np.array(found)
 
 
 def correlated_mean(function: Pointwise, resolved: Resolved, rho: float) -> float:

@@ -9,10 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial import polynomial
 
 from keras_bsnn._types import Array, Pointwise
 from keras_bsnn.ops import _check, _shaping
-from keras_bsnn.ops._integrals import as_function, correlated_mean, resolved
+from keras_bsnn.ops._integrals import (
+    MEHLER_LIMIT,
+    as_function,
+    correlated_mean,
+    hermite_squares,
+    resolved,
+)
 
 __all__ = [
     "Moments",
@@ -214,6 +221,9 @@ def kernel_map(function: str | Pointwise, rho: npt.ArrayLike) -> float | Array:
     Raises:
         ValueError: An entry of `rho` is outside [-1, 1].
 
+    Source: Up to a correlation of 0.9, Mehler's formula (J. reine angew. Math. 66
+    (1866) 161); above it, a double integral.
+
     Example:
 
     >>> from keras_bsnn.ops import gaussian
@@ -224,8 +234,10 @@ def kernel_map(function: str | Pointwise, rho: npt.ArrayLike) -> float | Array:
     if not np.all(np.abs(rho) <= 1):
         raise ValueError(f"`rho` must be in [-1, 1]. Received: rho={rho}")
     pointwise, on_nodes = as_function(function), resolved(function)
-    values = [correlated_mean(pointwise, on_nodes, r) for r in rho.flat]
-    return values[0] if rho.ndim == 0 else np.reshape(values, rho.shape)
+    values = np.asarray(polynomial.polyval(rho, hermite_squares(function)))
+    for index in np.argwhere(np.abs(rho) > MEHLER_LIMIT):
+        values[*index] = correlated_mean(pointwise, on_nodes, rho[*index])
+    return float(values) if rho.ndim == 0 else values
 
 
 @functools.lru_cache(maxsize=64)
@@ -235,7 +247,7 @@ def shaping_epsilon(function: str | Pointwise, depth: int, eta: float) -> float:
     With `K` the kernel map of `f`, that of the GP-normalized `x + epsilon f(x)` is
     `kappa(rho) = rho + gamma g(rho)`, `g(rho) = (1 - rho) E[f'^2] - K(1) + K(rho)`, and
     `gamma = epsilon^2 / E[(1 + epsilon f')^2]`. One curve `g` therefore serves every
-    `epsilon`, and `gamma` is found by bisection.
+    `epsilon`, and `gamma` is a root of the number of layers that it takes.
 
     Args:
         function: The name of a Keras activation, or a pointwise callable: `f`.
@@ -250,6 +262,8 @@ def shaping_epsilon(function: str | Pointwise, depth: int, eta: float) -> float:
 
     Raises:
         ValueError: An argument is out of range.
+
+    Source: This package; for more than 1000 layers by Abel's equation, see `_shaping`.
     """
     depth, eta = check_shaping(depth, eta)
     m = moments(function)

@@ -1,3 +1,6 @@
+import math
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -5,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from keras_bsnn.ops import _integrals, _quadrature, gaussian
+from keras_bsnn.ops import _integrals, _quadrature, _shaping, gaussian
 
 IN_FLOAT64 = keras.backend.backend() != "jax"  # Keras' ops on JAX round to float32
 
@@ -253,6 +256,15 @@ def test_kernel_map_has_the_known_closed_forms():
     )
 
 
+@pytest.mark.parametrize("name", ["relu", "gelu", "two kinks", "steep tanh"])
+def test_kernel_map_as_a_sum_and_as_an_integral(name, monkeypatch):
+    """Above a correlation of 0.9 it is an integral, below it a sum."""
+    f, rho = FUNCTIONS[name][0], np.array([-0.9, -0.3, 0.6, 0.9])
+    summed = gaussian.kernel_map(f, rho)
+    monkeypatch.setattr(gaussian, "MEHLER_LIMIT", 0.0)
+    np.testing.assert_allclose(gaussian.kernel_map(f, rho), summed, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["gelu", "two kinks", "steep tanh"])
 def test_kernel_map_at_its_ends_and_middle(name):
     f, _, kinks = FUNCTIONS[name]
@@ -288,6 +300,39 @@ def test_the_shaped_kernel_map_iterated_depth_times_arrives_at_eta(name, eta):
     for _ in range(depth):
         rho = gaussian.kernel_map(lambda x: a * shaped(x) + b, rho)
     assert abs(rho - eta) < 1e-8
+
+
+@pytest.mark.parametrize("eta", [0.02, 0.5, 0.97])
+@pytest.mark.parametrize("name", ["relu", "gelu", "steep tanh"])
+def test_few_layers_are_iterated_and_many_expanded_with_the_same_result(
+    name, eta, monkeypatch
+):
+    f, depth = FUNCTIONS[name][0], _shaping.MOST_ITERATED
+    iterated = gaussian.shaping_epsilon(f, depth, eta)
+    monkeypatch.setattr(_shaping, "MOST_ITERATED", depth - 1)
+    gaussian.shaping_epsilon.cache_clear()
+    expanded = gaussian.shaping_epsilon(f, depth, eta)
+    gaussian.shaping_epsilon.cache_clear()
+    assert abs(expanded / iterated - 1) < 1e-10
+
+
+def test_a_hundred_thousand_layers_arrive_at_eta():
+    """The kernel map of ReLU is known (Cho and Saul, 2009): it is iterated."""
+    depth, eta = 100_000, 0.5
+    epsilon = gaussian.shaping_epsilon("relu", depth, eta)
+    gamma, rho = epsilon**2 / (1 + epsilon + epsilon**2 / 2), 0.0
+    for _ in range(depth):
+        kernel = (math.sqrt(1 - rho**2) + (math.pi - math.acos(rho)) * rho) / math.pi
+        rho += gamma * ((1 - rho) - 1 + kernel) / 2
+    assert abs(rho - eta) < 1e-10
+
+
+def test_a_thousand_million_layers_take_no_longer():
+    start = time.process_time()
+    epsilons = [gaussian.shaping_epsilon("relu", 10**n, 0.5) for n in (7, 8, 9)]
+    assert time.process_time() - start < 1  # 0.02 on an idle machine
+    # It falls as the square root of the depth.
+    np.testing.assert_allclose(np.divide(epsilons[:-1], epsilons[1:]), 10**0.5, 1e-3)
 
 
 def test_epsilon_of_the_research_notes():
