@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from keras_bsnn.callbacks import BackupAndRestore
 
 SCRIPT = ROOT / "examples" / "train.py"
 # Without jit, JAX would compile the loop of a stack anew in every step.
-JIT = ["--jit"] if keras.backend.backend() == "jax" else ["--jit", "--no-jit"]
+QUICK = "--jit" if keras.backend.backend() == "jax" else "--no-jit"
 SMALL = ["--depth", "8", "--units", "24", "--batch-size", "50"]
+RESUMED = [*SMALL, QUICK, "--no-baseline"]  # what is broken off, and goes on
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,24 @@ def call(train, monkeypatch, capsys):
     return run
 
 
+@pytest.fixture(scope="module")
+def of_two_epochs(train, tmp_path_factory):
+    """A run that is over."""
+    folder = tmp_path_factory.mktemp("two")
+    arguments = ["train.py", *RESUMED, "--epochs", "2", "--out", str(folder)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", arguments)
+        train.main()
+    return folder
+
+
+@pytest.fixture
+def two(of_two_epochs, tmp_path):
+    """A copy of it, and the arguments with which it goes on."""
+    folder = shutil.copytree(of_two_epochs, tmp_path / "two")
+    return folder, [*RESUMED, "--epochs", 2, "--out", folder, "--resume"]
+
+
 def epochs_in(folder):
     with open(folder / "history.csv") as file:
         return [int(row["epoch"]) for row in csv.DictReader(file)]
@@ -56,11 +76,9 @@ def extend(folder, epochs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jit", JIT)
-def test_it_trains_saves_exports_and_serves(call, jit, tmp_path):
+def test_it_trains_saves_exports_and_serves(call, tmp_path):
     out = tmp_path / "new" / "folder"
-    arguments = ["--epochs", 8, "--out", out]
-    status, printed = call(*SMALL, *arguments, jit)
+    status, printed = call(*SMALL, "--epochs", 8, "--out", out)
     assert status == 0, printed
     assert epochs_in(out) == list(range(8))
     for name in ("model.keras", "saved_model/saved_model.pb", "signals.png"):
@@ -81,7 +99,7 @@ def test_it_trains_saves_exports_and_serves(call, jit, tmp_path):
 @pytest.mark.parametrize("model", ["batchnorm", "roaf"])
 def test_other_networks(call, model, tmp_path):
     arguments = ["--model", model, "--epochs", 20, "--no-baseline", "--out", tmp_path]
-    status, printed = call(*SMALL, *arguments)
+    status, printed = call(*SMALL, QUICK, *arguments)
     assert status == 0, printed
     result = json.loads((tmp_path / "result.json").read_text())["result"]
     assert result["accuracy"]["ours"]["test"] > 0.85
@@ -91,7 +109,7 @@ def test_other_networks(call, model, tmp_path):
 
 @pytest.mark.slow
 def test_killed_in_an_epoch_it_resumes_after_the_last_one(call, tmp_path):
-    command = [sys.executable, str(SCRIPT), *SMALL, "--no-baseline"]
+    command = [sys.executable, str(SCRIPT), *RESUMED]
     command += ["--epochs", "400", "--out", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.time() + 120
@@ -109,37 +127,41 @@ def test_killed_in_an_epoch_it_resumes_after_the_last_one(call, tmp_path):
     assert len(epochs_in(tmp_path)) - done in (0, 1)
 
     extend(tmp_path, done + 3)  # so that the test ends
-    arguments = [*SMALL, "--no-baseline", "--epochs", done + 3, "--out", tmp_path]
-    status, printed = call(*arguments, "--resume")
+    arguments = [*RESUMED, "--epochs", done + 3, "--out", tmp_path, "--resume"]
+    status, printed = call(*arguments)
     assert status == 0, printed
     assert f"Resumed: epochs 1 to {done} are done" in printed
     assert epochs_in(tmp_path) == list(range(done + 3))
-    status, printed = call(*arguments, "--resume")  # nothing is left to train
-    assert status == 0 and epochs_in(tmp_path) == list(range(done + 3))
 
 
 @pytest.mark.slow
-def test_killed_in_a_checkpoint_it_resumes_from_the_one_before(call, tmp_path):
-    arguments = [*SMALL, "--no-baseline", "--out", tmp_path]
-    call(*arguments, "--epochs", 2)
-    unfinished = tmp_path / "checkpoint" / "training.unfinished"
+def test_killed_in_a_checkpoint_it_resumes_from_the_one_before(call, two):
+    folder, arguments = two
+    unfinished = folder / "checkpoint" / "training.unfinished"
     unfinished.write_bytes(b"PK")
-    with open(tmp_path / "history.csv", "a") as history:
+    with open(folder / "history.csv", "a") as history:
         history.write("2,of an epoch that was lost\n")
-    extend(tmp_path, 3)
-    status, printed = call(*arguments, "--epochs", 3, "--resume")
+    extend(folder, 3)
+    status, printed = call(*arguments, "--epochs", 3)
     assert status == 0, printed
     assert "Resumed: epochs 1 to 2 are done" in printed
-    assert epochs_in(tmp_path) == [0, 1, 2] and not unfinished.exists()
+    assert epochs_in(folder) == [0, 1, 2] and not unfinished.exists()
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_is_damaged(call, tmp_path):
-    arguments = [*SMALL, "--no-baseline", "--epochs", 1, "--out", tmp_path]
-    call(*arguments)
-    path = tmp_path / "checkpoint" / "training.npz"
+def test_resumed_when_it_is_over_it_trains_no_more(call, two):
+    folder, arguments = two
+    status, printed = call(*arguments)
+    assert status == 0, printed
+    assert epochs_in(folder) == [0, 1]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_damaged(call, two):
+    folder, arguments = two
+    path = folder / "checkpoint" / "training.npz"
     path.write_bytes(path.read_bytes()[:100])
-    status, printed = call(*arguments, "--resume")
+    status, printed = call(*arguments)
     assert status == 2 and "training.npz' is damaged" in printed
 
 
@@ -162,10 +184,9 @@ def test_resume_without_a_checkpoint(call, tmp_path):
 
 
 @pytest.mark.slow
-def test_resume_with_other_settings(call, tmp_path):
-    arguments = [*SMALL, "--no-baseline", "--epochs", 1, "--out", tmp_path]
-    call(*arguments)
-    status, printed = call(*arguments, "--resume", "--depth", 9)
+def test_resume_with_other_settings(call, two):
+    _, arguments = two
+    status, printed = call(*arguments, "--depth", 9)
     assert status == 2 and "had {'depth': 8}" in printed
 
 
@@ -194,7 +215,7 @@ def test_bad_arguments_leave_nothing_in_the_way(call, arguments, message, tmp_pa
 def test_the_seed_repeats_a_run(train, tmp_path):
     """The same weights, and the same batches."""
     parser = train.argument_parser()
-    arguments = train.with_defaults(parser.parse_args([*SMALL, "--seed", "3"]))
+    arguments = train.with_defaults(parser.parse_args([*SMALL, QUICK, "--seed", "3"]))
     weights = []
     for _ in range(2):
         keras.utils.set_random_seed(arguments.seed)
