@@ -138,6 +138,7 @@ def test_throughput(tmp_path, run):
     assert (one["devices"], two["devices"]) == (1, 2)
     assert one["of_one"] == 1 and two["of_one"] > 0
     assert len(two["losses"]) == 2 and two["largest_difference"] < 1e-5
+    assert two["orthogonality_error"] < 1e-6
     run("throughput.py", "--from", out, "--readme", readme)
     lines = readme.read_text().splitlines()
     assert len(lines) == 6 and lines[4].startswith("| TensorFlow, mirrored | 1 x 2 | ")

@@ -1,4 +1,7 @@
-"""Several processes and devices, small: they train as one process does."""
+"""Several processes and devices, small: they train as one process does.
+
+For the strategy `mirrored`, that is in tests/test_benchmarks.py.
+"""
 
 import importlib
 import json
@@ -18,7 +21,7 @@ pytestmark = [
     ),
 ]
 
-SMALL = ["--depth", 6, "--units", 16, "--epochs", 4, "--timeout", 300]
+SMALL = ["--depth", 60, "--units", 16, "--epochs", 3, "--timeout", 300]
 
 
 @pytest.fixture(scope="module")
@@ -45,44 +48,46 @@ def losses(result):
     return np.array(result["losses"])
 
 
-def test_two_processes_train_as_one(train):
-    result = train("two", "--processes", 2)
-    together, alone = result["together"], result["alone"]
-    assert len(losses(alone)) == 4 and losses(alone)[-1] < 0.5 * losses(alone)[0]
+@pytest.fixture(scope="module")
+def by_depth(train):
+    """Its layers divided among two, of which one is killed; and the run of one alone."""
+    arguments = ["--processes", 2, "--kill", 1, "--memory"]
+    return train("depth", "--strategy", "depth", *arguments)
+
+
+def test_two_processes_train_as_one(train, by_depth, capsys):
+    alone = by_depth["alone"]
+    together = train("two", "--processes", 2, "--no-alone")["together"]
+    assert len(losses(alone)) == 3 and losses(alone)[-1] < 0.5 * losses(alone)[0]
     np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-5)
-    assert result["largest_difference"] < 1e-5
     assert together["accuracy"] == pytest.approx(alone["accuracy"], abs=0.01)
     assert alone["accuracy"] > 0.8
+    assert "MB on a device" in capsys.readouterr().out
 
 
-def test_depth_is_divided_among_processes_of_which_one_is_killed(train, capsys):
-    """Each has half of the layers, their momentum, and of the step."""
-    arguments = ["--processes", 2, "--kill", 1, "--epochs", 2]
-    arguments += ["--depth", 60, "--memory"]
-    result = train("depth", "--strategy", "depth", *arguments)
-    divided, alone = result["together"], result["alone"]
+def test_after_a_kill_they_go_on(by_depth):
+    divided, alone = by_depth["together"], by_depth["alone"]
     assert divided["restarts"] == 1 and divided["resumed_after"] == 1
     assert alone["restarts"] == 0 and alone["resumed_after"] == 0
     np.testing.assert_allclose(losses(divided), losses(alone), rtol=1e-5)
+    assert by_depth["largest_difference"] < 1e-5
     assert divided["orthogonality_error"] < 1e-6
+
+
+def test_depth_is_divided_among_processes(by_depth):
+    """Each has half of the layers, their momentum, and of the step."""
+    divided, alone = by_depth["together"], by_depth["alone"]
     kernel, momentum = divided["shapes"].values()
     assert kernel == momentum == [[60, 16, 16], [30, 16, 16]]
     assert divided["megabytes_kept"] < 0.55 * alone["megabytes_kept"]
     assert divided["megabytes_of_step"] < 0.55 * alone["megabytes_of_step"]
-    assert "MB on a device" in capsys.readouterr().out
-
-
-def test_mirrored(train):
-    result = train("mirrored", "--strategy", "mirrored", "--devices", 2)
-    assert result["largest_difference"] < 1e-5
-    assert result["together"]["orthogonality_error"] < 1e-6
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--processes", "7"], "multiples of 7"),
-        (["--strategy", "depth", "--devices", "4"], "multiples of 4"),
+        (["--strategy", "depth", "--devices", "8"], "multiples of 8"),
         (["--strategy", "mirrored", "--processes", "2"], "one process"),
     ],
 )

@@ -98,7 +98,7 @@ def test_it_trains_saves_exports_and_serves(call, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["batchnorm", "roaf"])
 def test_other_networks(call, model, tmp_path):
-    arguments = ["--model", model, "--epochs", 20, "--no-baseline", "--out", tmp_path]
+    arguments = ["--model", model, "--epochs", 8, "--no-baseline", "--out", tmp_path]
     status, printed = call(*SMALL, QUICK, *arguments)
     assert status == 0, printed
     result = json.loads((tmp_path / "result.json").read_text())["result"]
