@@ -61,7 +61,7 @@ def check_story(notebook, deep):
 @pytest.mark.slow
 def test_it_runs_in_small(small, shown):
     assert [cell.source for cell in small.cells] == [c.source for c in shown.cells]
-    check_story(small, deep=500)
+    check_story(small, deep=200)
 
 
 def test_it_is_shown_at_full_size(shown):
