@@ -114,14 +114,14 @@ print(time.process_time() - t)
 after = {m.split(".")[0] for m in sys.modules}
 print(sorted(after - before - set(sys.stdlib_module_names)))
 """
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.split("\n")
-        for _ in range(2)
-    ]
-    assert min(float(run[0]) for run in runs) < 0.2
-    assert runs[0][1] == "['keras_bsnn']"
+    command = [sys.executable, "-c", code]
+    for _ in range(2):  # the second time only if something was in its way
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds, added = run.stdout.splitlines()
+        if float(seconds) < 0.2:
+            break
+    assert float(seconds) < 0.2
+    assert added == "['keras_bsnn']"
 
 
 FLOORS = (  # a room imports from floors below its own
