@@ -29,7 +29,7 @@ def test_constraint(tmp_path, run, capsys):
 
 def test_depth(tmp_path, run):
     out, plot = tmp_path / "depth.json", tmp_path / "depth.png"
-    names = ["ours, TensorFlow XLA", "ours, TensorFlow"]
+    names = ["ours, TensorFlow XLA", "jax.lax.scan"]
     small = ["--cases", "4,4,5", "--steps", "3", "--repeats", "1"]
     run("depth.py", *small, "--contenders", *names, "--out", out, "--figure", plot)
     rows = result(out)

@@ -50,7 +50,7 @@ def losses(result):
 
 @pytest.fixture(scope="module")
 def by_depth(train):
-    """Its layers divided among two, of which one is killed; and the run of one alone."""
+    """Two that divide the layers, one of which is killed; and the run of one alone."""
     arguments = ["--processes", 2, "--kill", 1, "--memory"]
     return train("depth", "--strategy", "depth", *arguments)
 
