@@ -268,7 +268,6 @@ def test_another_callback_may_stop_a_run_that_was_resumed(stops, tmp_path):
     assert history.epoch == ([0] if stops else [0, 1, 2])
 
 
-@pytest.mark.slow
 def test_a_damaged_file_is_told_of(tmp_path):
     broken_off(tmp_path, 8)
     path = tmp_path / "training.npz"
