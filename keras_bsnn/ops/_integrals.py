@@ -66,15 +66,11 @@ def correlated_mean(function: Pointwise, resolved: Resolved, rho: float) -> floa
     """
     sign = 1.0 if rho >= 0 else -1.0
     cp, cq = np.sqrt((1 + abs(rho)) / 2), np.sqrt((1 - abs(rho)) / 2)
-    base = np.arange(-RANGE, RANGE + 1)
 
     def inner(q: Array) -> Array:
         shift = cq * q[..., None]
-        splits = [
-            np.broadcast_to(base, (*q.shape, base.size)),
-            (resolved.edges - shift) / cp,
-            (sign * resolved.edges + shift) / cp,
-        ]
+        # The edges of both factors: together they reach over all of [-12, 12].
+        splits = [(resolved.edges - shift) / cp, (sign * resolved.edges + shift) / cp]
         edges = np.sort(np.clip(np.concatenate(splits, axis=-1), -RANGE, RANGE))
         p, weights = nodes_between(edges)
         shift = shift[..., None]

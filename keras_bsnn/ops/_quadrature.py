@@ -106,8 +106,8 @@ def resolve(function: Pointwise, rounding: float = 0.0) -> Resolved:
     Args:
         function: A callable that maps a float64 array of any shape to the values at
             its entries.
-        rounding: The relative rounding error of the values, a float. Defaults to
-            0, which measures it.
+        rounding: The relative rounding error of the values, a float, of a function
+            that is known to be pointwise. Defaults to 0, which measures and checks it.
 
     Returns:
         A `Resolved`.
@@ -124,8 +124,9 @@ def resolve(function: Pointwise, rounding: float = 0.0) -> Resolved:
         x = x[:, 0]
         y = evaluate(function, x)
         if scale is None:
-            _check_pointwise(function, x, y)
-            rounding = rounding or _rounding(function)
+            if not rounding:
+                _check_pointwise(function, x, y)
+                rounding = _rounding(function)
             scale = np.max(np.abs(y) * normal_density(x))
         done = _is_resolved(x, y, scale, rounding) | (right - left <= NARROWEST)
         found.append((left[done], right[done], y[done].astype(np.float64)))
