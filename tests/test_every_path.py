@@ -48,12 +48,12 @@ class Paths:
     """Outputs and gradients of one stack, by path.
 
     Each path returns the output, the outputs of all layers or `None`, and the gradients
-    of a sum of squares with respect to the input and to the weights, stacked.
+    of a sum of squares with respect to the input and to the weights, stacked: without
+    XLA and with it, along a first axis.
     """
 
-    def __init__(self, name, jit_compile):
+    def __init__(self, name):
         self.x = sample(name)
-        self.jit_compile = jit_compile
         self.stack = DepthStack(BLOCKS[name](UNITS), DEPTH)
         self.stack.build(self.x.shape)
 
@@ -80,9 +80,7 @@ class Paths:
             return found, gradients
 
         tensors = [ops.convert_to_tensor(z) for z in (self.x, probes)]
-        values = map(_backend.read, weights)
-        compiled = _backend.compiled(function, self.jit_compile)
-        return _arrays(compiled(*tensors, *values))
+        return without_and_with_xla(function, *tensors, *map(_backend.read, weights))
 
     def of(self, stack, training, call=None):
         call = call or (lambda x, probes: (stack(x, training=training), ()))
@@ -107,17 +105,28 @@ class Paths:
         (y, every), (of_x, of_probes, *of_weights) = found
         of_layers = np.split(np.arange(len(of_weights)), DEPTH)
         stacked = [
-            np.stack([of_weights[i] for i in same])
+            np.stack([of_weights[i] for i in same], axis=1)
             for same in zip(*of_layers, strict=True)
         ]
         return y, every, of_x, stacked, of_probes
 
 
-def _arrays(tree):
-    return _backend.map_tensors(
-        lambda x: ops.convert_to_numpy(ops.cast(x, "float64" if not IS_JAX else None)),
-        tree,
-    )
+def without_and_with_xla(function, *tensors):
+    """What a function returns, as arrays. On TensorFlow, it is traced once for both."""
+    if IS_JAX:
+        compiled = _backend.compiled(function, True)
+    else:
+        import tensorflow as tf
+
+        function = tf.function(function, autograph=False)
+        function = traced = function.get_concrete_function(*tensors)
+        compiled = _backend.compiled(lambda *tensors: traced(*tensors), True)
+    both = function(*tensors), compiled(*tensors)
+    return keras.tree.map_structure(lambda *x: np.stack([*map(array, x)]), *both)
+
+
+def array(x):
+    return ops.convert_to_numpy(ops.cast(x, "float64" if not IS_JAX else None))
 
 
 def assert_close(these, those, tolerance):
@@ -127,11 +136,10 @@ def assert_close(these, those, tolerance):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_path_gives_the_same_numbers(name, policy, jit_compile):
+def test_every_path_gives_the_same_numbers(name, policy):
     between_paths, to_layers = TOLERANCES[policy]
-    paths = Paths(name, jit_compile)
+    paths = Paths(name)
     # In training, only batch normalization computes something else.
     modes = (True, False) if name == "batch norm dense" else (False,)
     for training in modes:
@@ -164,7 +172,7 @@ def test_every_path_gives_the_same_numbers(name, policy, jit_compile):
 
     frozen = paths.twin()
     frozen.trainable = False
-    for training in (True, False):  # with frozen statistics, it is evaluation
+    for training in modes:  # with frozen statistics, it is evaluation
         y, _, of_x, of_weights, _ = paths.of(frozen, training)
         assert of_weights == []
         assert_close((y, of_x), expected[:2], between_paths)
