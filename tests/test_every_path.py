@@ -4,6 +4,8 @@ What trains, what is returned for each layer, what a frozen, a probed and a chec
 stack compute, and what its layers compute one after the other.
 """
 
+from typing import NamedTuple
+
 import keras
 import numpy as np
 import pytest
@@ -16,7 +18,27 @@ from keras_bsnn.layers import DepthStack, ROAFDense
 DEPTH, UNITS, BATCH = 4, 6, 8
 IS_JAX = keras.backend.backend() == "jax"
 
-NAMES = ("orthogonal dense", "batch norm dense", "roaf dense", "dense", "attention")
+
+@keras.saving.register_keras_serializable("tests")
+class SmallAttention(keras.layers.Layer):
+    """Attention alone: it is most of what this file compiles."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.heads = keras.layers.MultiHeadAttention(2, 3, use_bias=False)
+
+    def build(self, input_shape):
+        self.heads.build(input_shape, input_shape)
+
+    def call(self, x):
+        return x + self.heads(x, x)
+
+
+NAMES = ("orthogonal dense", "batch norm dense", "roaf dense", "dense")
+MADE = {
+    **{name: BLOCKS[name] for name in NAMES},
+    "attention": lambda units: SmallAttention(),
+}
 # Between paths through a stack, and between a stack and its layers, which round what
 # passes between them to the dtype of their policy.
 TOLERANCES = {
@@ -45,16 +67,11 @@ def sample(name):
 
 
 class Paths:
-    """Outputs and gradients of one stack, by path.
-
-    Each path returns the output, the outputs of all layers or `None`, and the gradients
-    of a sum of squares with respect to the input and to the weights, stacked: without
-    XLA and with it, along a first axis.
-    """
+    """One stack, and what it computes by each path."""
 
     def __init__(self, name):
         self.x = sample(name)
-        self.stack = DepthStack(BLOCKS[name](UNITS), DEPTH)
+        self.stack = DepthStack(MADE[name](UNITS), DEPTH)
         self.stack.build(self.x.shape)
 
     def twin(self, **changed):
@@ -64,64 +81,116 @@ class Paths:
         stack.set_weights(self.stack.get_weights())
         return stack
 
-    def measured(self, call, weights):
-        """`call(x, probes)` returns an output and the outputs of all layers."""
-        probes = np.zeros((DEPTH, *self.x.shape), self.stack.compute_dtype)
+    def calls(self, training):
+        """By path: a function of an input and of probes, and the weights it has.
 
-        def function(x, probes, *values):
-            def loss(tensors):
-                x, probes, *values = tensors
-                with keras.StatelessScope(zip(weights, values, strict=True)):
-                    y, every = call(x, probes)
-                return ops.sum(ops.square(ops.cast(y, self.x.dtype))), (y, every)
-
-            arguments = [x, probes, *values]
-            _, found, gradients = _backend.value_and_gradients(loss, arguments)
-            return found, gradients
-
-        tensors = [ops.convert_to_tensor(z) for z in (self.x, probes)]
-        return without_and_with_xla(function, *tensors, *map(_backend.read, weights))
-
-    def of(self, stack, training, call=None):
-        call = call or (lambda x, probes: (stack(x, training=training), ()))
-        (y, every), (of_x, of_probes, *of_weights) = self.measured(
-            call, stack.trainable_variables
-        )
-        return y, every, of_x, of_weights, of_probes
-
-    def one_by_one(self, training):
+        It returns the output, and those of all layers or `()`.
+        """
+        sequences, frozen = self.twin(return_sequences=True), self.twin()
+        frozen.trainable = False
         layers = [self.stack.layer_at(i) for i in range(DEPTH)]
-        weights = [v for layer in layers for v in layer.trainable_variables]
 
-        def call(x, probes):
+        def of(stack):
+            return lambda x, _: (stack(x, training=training), ())
+
+        def returned(x, _):
+            every = ops.moveaxis(sequences(x, training=training), 1, 0)
+            return every[-1], every
+
+        def probed(x, probes):
+            return self.stack.observe(x, probes=probes, training=training)[:2]
+
+        def one_by_one(x, probes):
             every = []
             for i, layer in enumerate(layers):
-                x = layer(x, training=training)
-                x = x + probes[i]
+                x = layer(x, training=training) + probes[i]
                 every.append(x)
             return x, ops.stack(every)
 
-        found = self.measured(call, weights)
-        (y, every), (of_x, of_probes, *of_weights) = found
-        of_layers = np.split(np.arange(len(of_weights)), DEPTH)
-        stacked = [
-            np.stack([of_weights[i] for i in same], axis=1)
-            for same in zip(*of_layers, strict=True)
+        checkpointed, weights = (
+            self.twin(checkpoint_every=2),
+            self.stack.trainable_variables,
+        )
+        return {
+            "stack": (of(self.stack), weights),
+            "sequences": (returned, sequences.trainable_variables),
+            "frozen": (of(frozen), frozen.trainable_variables),
+            "probed": (probed, weights),
+            "checkpointed": (of(checkpointed), checkpointed.trainable_variables),
+            "layers": (one_by_one, [v for z in layers for v in z.trainable_variables]),
+        }
+
+    def measured(self, training):
+        """A `Found` of each path.
+
+        All paths are one program, which costs less to compile than one for each.
+        """
+        calls = self.calls(training)
+        probes = np.zeros((DEPTH, *self.x.shape), self.stack.compute_dtype)
+
+        def program(x, probes, values):
+            return {
+                path: self.differentiated(*call, [x, probes, *values[path]])
+                for path, call in calls.items()
+            }
+
+        tensors = map(ops.convert_to_tensor, (self.x, probes))
+        values = {
+            path: [_backend.read(v) for v in weights]
+            for path, (_, weights) in calls.items()
+        }
+        found = without_and_with_xla(program, *tensors, values)
+        return {path: Found(*outputs) for path, outputs in found.items()}
+
+    def differentiated(self, call, weights, arguments):
+        def loss(tensors):
+            x, probes, *values = tensors
+            with keras.StatelessScope(zip(weights, values, strict=True)):
+                y, every = call(x, probes)
+            return ops.sum(ops.square(ops.cast(y, self.x.dtype))), (y, every)
+
+        _, (y, every), gradients = _backend.value_and_gradients(loss, arguments)
+        of_x, of_probes, *of_weights = gradients
+        return y, every, of_x, of_probes, of_weights
+
+
+class Found(NamedTuple):
+    """Outputs, and gradients of a sum of squares, without XLA and with it.
+
+    These two are a first axis of each array. What a path does not have is `()`.
+    """
+
+    y: np.ndarray
+    every: np.ndarray
+    of_x: np.ndarray
+    of_probes: np.ndarray
+    of_weights: list
+
+    def stacked(self):
+        """With the weights of layers stacked as those of a stack."""
+        by_layer = np.split(np.arange(len(self.of_weights)), DEPTH)
+        of_weights = [
+            np.stack([self.of_weights[i] for i in same], axis=1)
+            for same in zip(*by_layer, strict=True)
         ]
-        return y, every, of_x, stacked, of_probes
+        return self._replace(of_weights=of_weights)
+
+    @property
+    def trained(self):
+        return self.y, self.of_x, *self.of_weights
 
 
-def without_and_with_xla(function, *tensors):
-    """What a function returns, as arrays. On TensorFlow, it is traced once for both."""
+def without_and_with_xla(program, *arguments):
+    """What a program returns, as arrays. On TensorFlow, it is traced once for both."""
     if IS_JAX:
-        compiled = _backend.compiled(function, True)
+        compiled = _backend.compiled(program, True)
     else:
         import tensorflow as tf
 
-        function = tf.function(function, autograph=False)
-        function = traced = function.get_concrete_function(*tensors)
-        compiled = _backend.compiled(lambda *tensors: traced(*tensors), True)
-    both = function(*tensors), compiled(*tensors)
+        program = tf.function(program, autograph=False)
+        program = traced = program.get_concrete_function(*arguments)
+        compiled = _backend.compiled(lambda *arguments: traced(*arguments), True)
+    both = program(*arguments), compiled(*arguments)
     return keras.tree.map_structure(lambda *x: np.stack([*map(array, x)]), *both)
 
 
@@ -136,46 +205,24 @@ def assert_close(these, those, tolerance):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MADE)
 def test_every_path_gives_the_same_numbers(name, policy):
     between_paths, to_layers = TOLERANCES[policy]
-    paths = Paths(name)
+    paths, frozen = Paths(name), []
     # In training, only batch normalization computes something else.
-    modes = (True, False) if name == "batch norm dense" else (False,)
-    for training in modes:
-        y, _, of_x, of_weights, _ = paths.of(paths.stack, training)
-        expected = y, of_x, *of_weights
-        layers = paths.one_by_one(training)
-        assert_close(expected, (layers[0], layers[2], *layers[3]), to_layers)
-
-        sequences = paths.twin(return_sequences=True)
-
-        def last(x, _, training=training, stack=sequences):
-            every = ops.moveaxis(stack(x, training=training), 1, 0)
-            return every[-1], every
-
-        y, every, of_x, of_weights, _ = paths.of(sequences, training, last)
-        assert_close((y, of_x, *of_weights), expected, between_paths)
-        assert_close([every], [layers[1]], to_layers)
-
-        checkpointed = paths.twin(checkpoint_every=2)
-        y, _, of_x, of_weights, _ = paths.of(checkpointed, training)
-        assert_close((y, of_x, *of_weights), expected, between_paths)
-
-        def probed(x, probes, training=training):
-            found = paths.stack.observe(x, probes=probes, training=training)
-            return found[:2]
-
-        y, every, of_x, of_weights, of_probes = paths.of(paths.stack, training, probed)
-        assert_close((y, of_x, *of_weights), expected, between_paths)
-        assert_close((every, of_probes), (layers[1], layers[4]), to_layers)
-
-    frozen = paths.twin()
-    frozen.trainable = False
-    for training in modes:  # with frozen statistics, it is evaluation
-        y, _, of_x, of_weights, _ = paths.of(frozen, training)
-        assert of_weights == []
-        assert_close((y, of_x), expected[:2], between_paths)
+    for training in (True, False) if name == "batch norm dense" else (False,):
+        found = paths.measured(training)
+        stack, layers = found["stack"], found["layers"].stacked()
+        assert_close(stack.trained, layers.trained, to_layers)
+        for path in ("sequences", "checkpointed", "probed"):
+            assert_close(found[path].trained, stack.trained, between_paths)
+        for path in ("sequences", "probed"):
+            assert_close([found[path].every], [layers.every], to_layers)
+        assert_close([found["probed"].of_probes], [layers.of_probes], to_layers)
+        frozen.append(found["frozen"])
+    for one in frozen:  # with frozen statistics, it is evaluation
+        assert one.of_weights == []
+        assert_close((one.y, one.of_x), (stack.y, stack.of_x), between_paths)
 
 
 @pytest.mark.slow
