@@ -71,9 +71,21 @@ def loop(step, carry, count, reverse=False, like=None):
     if isinstance(count, int) and count == 1:
         carry, outputs = step(0, carry)
         return carry, jax.tree.map(lambda x: x[None], outputs)
-    return jax.lax.scan(
-        lambda carry, i: step(i, carry), carry, jax.numpy.arange(count), reverse=reverse
-    )
+
+    def written(carry, i):
+        carry, outputs = step(i, carry)
+        dtypes.append(jax.tree.map(lambda x: x.dtype, outputs))
+        return carry, jax.tree.map(_as_written, outputs)
+
+    dtypes: list = []
+    indices = jax.numpy.arange(count)
+    last, outputs = jax.lax.scan(written, carry, indices, reverse=reverse)
+    return last, jax.tree.map(lambda x, dtype: x.astype(dtype), outputs, dtypes[0])
+
+
+def _as_written(x):
+    is_converted = x.dtype == "bfloat16" and jax.default_backend() == "cpu"
+    return x.astype("float32") if is_converted else x
 
 
 def with_gradient(function, forward, backward):

@@ -100,8 +100,8 @@ def loop(step, carry, count, reverse=False, like=None):
     def body(turn, tensors, arrays):
         i = count - 1 - turn if reverse else turn
         tensors, outputs = flat_step(i, tensors)
-        written = [a.write(i, x) for a, x in zip(arrays, outputs, strict=True)]
-        return turn + 1, tensors, written
+        pairs = zip(arrays, outputs, strict=True)
+        return turn + 1, tensors, [a.write(i, tf.cast(x, a.dtype)) for a, x in pairs]
 
     structure: list[Any] = []
     tensors = flatten(carry)
@@ -111,15 +111,26 @@ def loop(step, carry, count, reverse=False, like=None):
         _, specs = output_specs(flat_step, zero, tensors)
     else:
         specs = flatten(like)
-    arrays = [tf.TensorArray(spec.dtype, count) for spec in specs]
+    arrays = [tf.TensorArray(_as_written(spec.dtype), count) for spec in specs]
     _, tensors, arrays = tf.while_loop(
         lambda turn, *_: turn < count,
         body,
         (zero, tensors, arrays),
         maximum_iterations=count,  # XLA must know it
     )
-    stacked = [array.stack() for array in arrays]
+    pairs = zip(arrays, specs, strict=True)
+    stacked = [tf.cast(array.stack(), spec.dtype) for array, spec in pairs]
     return pack_like(carry, tensors), pack_like(structure[0], stacked)
+
+
+def _as_written(dtype):
+    """The dtype in which a loop collects its outputs.
+
+    On a CPU, XLA writes one bfloat16 into an array by converting all of the array: the
+    cost of a loop would grow with the square of its length.
+    """
+    kinds = {device.device_type for device in tf.config.list_logical_devices()}
+    return tf.float32 if dtype == tf.bfloat16 and kinds == {"CPU"} else dtype
 
 
 _is_native = contextvars.ContextVar("is_native", default=False)
