@@ -24,7 +24,7 @@ def diverging():
     layers = [keras.layers.Dense(10, "relu"), keras.layers.Dense(10)]
     made = keras.Sequential([keras.Input((6,)), *layers])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    made.compile(keras.optimizers.SGD(1e30), loss)
+    made.compile(keras.optimizers.SGD(1e30), loss, jit_compile=False)
     return made
 
 
@@ -59,7 +59,8 @@ def test_logs_are_those_of_a_report(jit, tmp_path):
 def test_every_few_batches(at_once, expected):
     """Measured at the end of what is executed at once."""
     network = model()
-    network.compile("sgd", network.loss, steps_per_execution=at_once)
+    settings = {"steps_per_execution": at_once, "jit_compile": False}
+    network.compile("sgd", network.loss, **settings)
     monitor = SignalMonitor(X, Y, every=3)
     fitted(network, monitor, epochs=2)
     assert min(monitor.reports) == expected
