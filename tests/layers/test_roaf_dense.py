@@ -19,9 +19,14 @@ IS_JAX = keras.backend.backend() == "jax"  # slow without jit
         {"units": 6, "alpha": 0.9},
         {"units": 5, "alpha": 0.5, "filter": "rotations", "activation": "gp_relu"},
         {"units": 6, "alpha": 0.9, "filter": "permutation", "beta": 0.5},
-        {"units": 6, "alpha": 0.8, "filter": "shift", "use_bias": False},
-        {"units": 6, "alpha": 0.8, "filter": "signed_haar"},
-        {"units": 6, "alpha": 0.2, "shared_filter": True, "activation": "softmax"},
+        {
+            "units": 6,
+            "alpha": 0.2,
+            "filter": "signed_haar",
+            "shared_filter": True,
+            "activation": "softmax",
+            "use_bias": False,
+        },
     ],
 )
 def test_it_is_a_good_layer(arguments, tmp_path):
@@ -93,9 +98,9 @@ def test_a_stack_is_its_layers(name, shared):
     """Outputs, and the steps of training, of the rule and of differentiation."""
     x = np.random.default_rng(0).normal(size=(9, 3, 7)).astype("float32")
     block = ROAFDense(7, 0.7, filter=name, shared_filter=shared)
-    stack = DepthStack(block, 6)
+    stack = DepthStack(block, 3)
     before = np.asarray(stack(x))
-    layers = [stack.layer_at(i) for i in range(6)]
+    layers = [stack.layer_at(i) for i in range(3)]
     one, many = trained([stack], x, True), trained(layers, x, False)
     expected = many.predict(x, verbose=0)
     np.testing.assert_allclose(one.predict(x, verbose=0), expected, atol=1e-5)
@@ -122,26 +127,32 @@ def test_a_frozen_stack_stays_and_passes_gradients_on(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [{"checkpoint_every": 3}, {}])
-@pytest.mark.parametrize("name", ["haar", "signed_haar"])
-def test_a_stack_is_saved_with_its_filters(name, arguments, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "shared", "checkpoint_every"),
+    [
+        ("haar", False, 3),
+        ("haar", True, None),
+        ("signed_haar", False, None),
+        ("signed_haar", True, 3),
+    ],
+)
+def test_a_stack_is_saved_with_its_filters(name, shared, checkpoint_every, tmp_path):
     x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
-    for shared in (False, True):
-        block = ROAFDense(4, 0.5, filter=name, shared_filter=shared)
-        stack = DepthStack(block, 6, **arguments)
-        model = trained([stack], x, IS_JAX)
-        model.save(tmp_path / "model.keras")
-        again = keras.models.load_model(tmp_path / "model.keras")
-        expected = model.predict(x, verbose=0)
-        np.testing.assert_array_equal(again.predict(x, verbose=0), expected)
+    block = ROAFDense(4, 0.5, filter=name, shared_filter=shared)
+    stack = DepthStack(block, 6, checkpoint_every=checkpoint_every)
+    model = trained([stack], x, IS_JAX)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_array_equal(again.predict(x, verbose=0), expected)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("c", [1.0, 2.0])
-@pytest.mark.parametrize("depth", [10, 1000, 10_000])
+@pytest.mark.parametrize("depth", [10, 10_000])
 def test_singular_values_are_within_the_bounds(depth, c):
     """And near exp(-c), the nearer the deeper the network."""
-    units = 16
+    units = 8
     stack = DepthStack(ROAFDense(units, roaf.alpha_for_depth(depth, c)), depth)
     stack.build((None, units))
     x = np.random.default_rng(0).normal(size=(2, units)).astype("float32")
