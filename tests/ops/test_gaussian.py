@@ -286,8 +286,14 @@ def test_a_normalized_kernel_map_leaves_one_with_slope_one():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("eta", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("name", ["relu", "gelu", "relu at 1/3"])
+@pytest.mark.parametrize(
+    ("name", "eta"),
+    [
+        *(("relu", eta) for eta in (0.1, 0.5, 0.9)),
+        ("gelu", 0.5),
+        ("relu at 1/3", 0.9),
+    ],
+)
 def test_the_shaped_kernel_map_iterated_depth_times_arrives_at_eta(name, eta):
     f, depth = FUNCTIONS[name][0], 60
     epsilon = gaussian.shaping_epsilon(f, depth, eta)
