@@ -80,10 +80,10 @@ def test_no_gradient_at_all():
 
 @pytest.mark.slow
 def test_ten_thousand_layers_in_seconds():
-    model = models.bsnn_mlp(10_000, WIDTH, input_shape=(WIDTH,), seed=0)
+    model = models.bsnn_mlp(10_000, 32, input_shape=(32,), seed=0)
     model.compile(loss="mse")
-    x, y = np.random.default_rng(0).normal(size=(2, 128, WIDTH))
+    x, y = np.random.default_rng(0).normal(size=(2, 64, 32))
     start = time.perf_counter()
     found = diagnostics.signal_report(model, x, y[:, :10])
     assert found.verdict.startswith("The signal gets through 10006 layers")
-    assert time.perf_counter() - start < 120  # 30 on an idle machine
+    assert time.perf_counter() - start < 60  # 3 on an idle machine, more on JAX
