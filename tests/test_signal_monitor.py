@@ -33,6 +33,7 @@ def fitted(network, *callbacks, **kwargs):
     return network.fit(X, Y, callbacks=[*callbacks], **{**settings, **kwargs}).history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", [False, True], ids=["no jit", "jit"])
 def test_logs_are_those_of_a_report(jit, tmp_path):
     network = model(jit)
@@ -68,6 +69,7 @@ def test_every_few_batches(at_once, expected):
         assert list(monitor.reports) == [3, 6, 9, 12, 15]
 
 
+@pytest.mark.slow
 def test_training_is_the_same_with_it():
     a, b = model(), model()
     fitted(a), fitted(b, SignalMonitor(X, Y, every=1))
