@@ -11,6 +11,7 @@ from keras_bsnn.manifolds import Stiefel
 from keras_bsnn.optimizers import Stiefel as StiefelOptimizer
 from keras_bsnn.optimizers import StiefelMuon
 
+IS_JAX = keras.backend.backend() == "jax"  # which is slow without XLA
 PATCHES = Stiefel(rows=(-4, -3, -2))  # a convolution's kernel, by what it multiplies
 GROUPS = Stiefel(rows=(-3,), columns=(-1,))  # the axis between them counts groups
 TURNED = Stiefel(rows=(-1,), columns=(-3, -2))
@@ -112,7 +113,7 @@ def test_a_convolution_of_keras_is_on_a_manifold(stacked):
     x = draw((16, 5, 5, 4))
     for optimizer in (StiefelMuon(0.1), StiefelOptimizer(keras.optimizers.Muon(0.1))):
         before = model.get_weights()[0]
-        model.compile(optimizer, "mse", jit_compile=True)
+        model.compile(optimizer, "mse", jit_compile=IS_JAX)
         model.fit(x, 2 * x, batch_size=8, verbose=0)
         kernel = layer.trainable_variables[0]
         assert np.max(PATCHES.error(kernel)) < 1e-5

@@ -110,7 +110,6 @@ def test_kernel_map(panels):
     assert curve(above, 1)[-1] == pytest.approx(1)
 
 
-@pytest.mark.slow
 def test_kernel_map_of_a_function_of_another_scale(panels):
     plots.kernel_map({"relu": "relu"}, None, depth=1, start=1.0)
     np.testing.assert_allclose(curve(panels[1]), [1, 1], atol=1e-9)

@@ -109,6 +109,7 @@ def test_a_shaped_relu_is_a_leaky_one():
     assert kinds(to_keras(model))[-6:] == ["LeakyReLU", *hidden, *hidden, "Dense"]
 
 
+@pytest.mark.slow
 def test_rounding_does_not_add_up():
     """Constants are those that each layer computes with, rounded as they are."""
     model = models.bsnn_mlp(200, 8, "gelu", input_shape=(16,), seed=0)
