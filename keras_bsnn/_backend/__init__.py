@@ -24,6 +24,7 @@ from keras_bsnn._backend._trees import (
 
 assign_whole = implementation.assign_whole
 compiled = implementation.compiled
+dry_run = implementation.dry_run
 eager = implementation.eager
 exact_matmul = implementation.exact_matmul
 float64 = implementation.float64
@@ -50,6 +51,7 @@ __all__ = [
     "assign_whole",
     "at_least_float32",
     "compiled",
+    "dry_run",
     "eager",
     "exact_matmul",
     "flatten",

@@ -67,6 +67,10 @@ def output_specs(function, *arguments):
     return jax.eval_shape(function, *specs)
 
 
+def dry_run(function, *arguments):
+    jax.eval_shape(function, *arguments)
+
+
 def loop(step, carry, count, reverse=False, like=None):
     if isinstance(count, int) and count == 1:
         carry, outputs = step(0, carry)

@@ -81,6 +81,15 @@ def output_specs(function, *arguments):
     return function(*map_tensors(zeros, arguments))
 
 
+def dry_run(function, *arguments):
+    """Calls a function for what Python sees of it, such as the shapes of tensors.
+
+    On JAX it does not compute, which would compile each operation. TensorFlow computes,
+    which takes less time than a trace.
+    """
+    function(*arguments)
+
+
 def loop(step, carry, count, reverse=False, like=None):
     collected = [None] * count
     for i in reversed(range(count)) if reverse else range(count):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_bsnn._backend._other import (  # noqa: F401
     assign_whole,
+    dry_run,
     exact_matmul,
     float64,
     is_first_process,

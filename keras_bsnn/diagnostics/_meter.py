@@ -113,16 +113,18 @@ class SignalMeter:
         loss, sites, measured = self._measured(x, y)
         for values in measured:
             values["isometry_gap"] = isometry.isometry_gap(values.pop("samples"))
+        rows = np.concatenate([rows for _, rows in _groups(sites)])
         columns = {
             name: np.concatenate([np.asarray(v[name], "float64") for v in measured])
             for name in ARRAYS
         }
+        columns = {name: column[np.argsort(rows)] for name, column in columns.items()}
         names = [name for site in sites for name in site.names()]
         kinds = [site.kind for site in sites for _ in site.names()]
         return SignalReport(_numbered(names), kinds, loss=loss, **columns)
 
     def _measured(self, x, y):
-        """Returns the loss, the `Site`s, and for each a dict of arrays by layer."""
+        """Returns the loss, the `Site`s, and for each group a dict of arrays."""
         x, y = (keras.tree.map_structure(ops.convert_to_tensor, z) for z in (x, y))
         key = tuple((tuple(z.shape), str(z.dtype)) for z in keras.tree.flatten((x, y)))
         if key not in self._functions:
@@ -135,7 +137,7 @@ class SignalMeter:
         return float(loss), sites, measured
 
     def _find_sites(self, x):
-        """Calls the model with tensors that have no values."""
+        """Calls the model without probes."""
         found = []
 
         def function(*flat):
@@ -144,7 +146,7 @@ class SignalMeter:
                 found.append(self._observed.sites(inputs, self.training))
             return flat[0]
 
-        _backend.output_specs(function, *keras.tree.flatten(x))
+        _backend.dry_run(function, *keras.tree.flatten(x))
         return found[-1]
 
     def _compiled(self, x, y, sites):
@@ -182,15 +184,13 @@ class SignalMeter:
         }
         by_id = {id(v): value for v, value in pairs}
         return value, [
-            {
-                **_statistics.of_outputs(h),
-                "saturated": shares,
-                "gradient": _statistics.norm(gradient),
-                **_statistics.of_weights(site, by_id, weight_gradients),
-            }
-            for site, (h, shares), gradient in zip(
-                sites, outputs, gradients[: len(probes)], strict=True
+            _of_group(
+                [sites[i] for i in members],
+                [outputs[i] for i in members],
+                [gradients[i] for i in members],
+                (by_id, weight_gradients),
             )
+            for members, _ in _groups(sites)
         ]
 
     def _loss(self, x, y, probes, values):
@@ -205,6 +205,41 @@ class SignalMeter:
         for added in scope.losses:
             value = value + ops.cast(ops.sum(added), value.dtype)
         return value, outputs
+
+
+def _groups(sites):
+    """Pairs of the indices of sites that are measured together, and of their rows.
+
+    Calls with outputs and weights of the same shapes are measured at once, as the
+    layers of a stack are.
+    """
+
+    def alike(i, site):
+        weights = [(tuple(v.shape), v.dtype) for v in site.layer.trainable_variables]
+        return i if site.shape[0] > 1 else (site.shape, site.dtype, *weights)
+
+    starts = np.cumsum([0, *(site.shape[0] for site in sites)])
+    groups = collections.defaultdict(list)
+    for i, site in enumerate(sites):
+        groups[alike(i, site)].append(i)
+    return [
+        (
+            members,
+            np.concatenate([np.arange(starts[i], starts[i + 1]) for i in members]),
+        )
+        for members in groups.values()
+    ]
+
+
+def _of_group(sites, outputs, gradients, weights):
+    """Returns a dict of arrays, of the layers of sites that are measured together."""
+    h, saturated = map(_statistics.joined, zip(*outputs, strict=True))
+    return {
+        **_statistics.of_outputs(h),
+        "saturated": saturated,
+        "gradient": _statistics.norm(_statistics.joined(gradients)),
+        **_statistics.of_weights(sites, *weights),
+    }
 
 
 def _numbered(names):

@@ -23,28 +23,47 @@ def of_outputs(h):
     }
 
 
-def of_weights(site, values, gradients):
-    """Returns the statistics of the weights of the layers at a `Site`.
+def of_weights(sites, values, gradients):
+    """Returns the statistics of the weights of the layers at several `Site`s.
 
     Args:
-        site: the site, of `site.shape[0]` layers.
+        sites: the sites, whose layers have weights of the same shapes.
         values: dict from the id of each variable of the model to its value.
         gradients: dict from the id of each variable that is trained to its gradient.
     """
+    depths = [site.shape[0] for site in sites]
+    variables = [site.layer.trainable_variables for site in sites]
+    count = sum(math.prod(v.shape) for v in variables[0]) // depths[0]
+    nothing = ops.full((sum(depths),), float("nan"))
+    norms = [
+        norm(joined([ops.reshape(gradients[id(v)], (n, -1)) for v, n in pairs]))
+        for pairs in (
+            list(zip(alike, depths, strict=True))
+            for alike in zip(*variables, strict=True)
+        )
+        if all(id(v) in gradients for v, _ in pairs)
+    ]
+    errors = [_orthogonality_error(site, values) for site in sites]
+    return {
+        "parameters": ops.full((sum(depths),), count),
+        "weight_gradient": norm(ops.stack(norms, axis=-1)) if norms else nothing,
+        "orthogonality_error": joined(errors),
+    }
+
+
+def _orthogonality_error(site, values):
+    """Returns the largest error of a kernel, for each layer of a site, or NaN."""
     depth = site.shape[0]
-    trained = [v for v in site.layer.trainable_variables if id(v) in gradients]
-    count = sum(math.prod(v.shape) for v in site.layer.trainable_variables)
-    norms = [norm(ops.reshape(gradients[id(v)], (depth, -1))) for v in trained]
     errors = [
         ops.max(ops.reshape(manifold.error(values[id(kernel)]), (depth, -1)), axis=-1)
         for kernel, manifold in _kernels(site.layer)
     ]
-    nothing = ops.full((depth,), float("nan"))
-    return {
-        "parameters": ops.full((depth,), count // depth),
-        "weight_gradient": norm(ops.stack(norms, axis=-1)) if norms else nothing,
-        "orthogonality_error": ops.max(ops.stack(errors), 0) if errors else nothing,
-    }
+    return ops.max(ops.stack(errors), 0) if errors else ops.full((depth,), float("nan"))
+
+
+def joined(tensors):
+    """Joins tensors along the axis of the layers."""
+    return tensors[0] if len(tensors) == 1 else ops.concatenate(tensors)
 
 
 def _kernels(layer):
