@@ -171,11 +171,7 @@ def test_export(tmp_path, run, monkeypatch):
 def test_recurrent(tmp_path, run):
     out, readme = tmp_path / "recurrent.json", tmp_path / "README.md"
     readme.write_text("<!-- recurrent.py: begin -->\n<!-- recurrent.py: end -->\n")
-    names = [
-        "ROAF, TensorFlow XLA",
-        "jax.lax.scan by hand",
-        "keras LSTM, TensorFlow XLA",
-    ]
+    names = ["ROAF, TensorFlow XLA", "jax.lax.scan by hand"]
     small = ["--cases", "20,4,3", "--repeats", "1", "--steps", "3"]
     run("recurrent.py", *small, "--contenders", *names, "--out", out)
     rows = {row["contender"]: row for row in result(out)}

@@ -26,8 +26,14 @@ class BlockRule(Rule):
     def step(self, carry, layer):
         found = self.template.call(carry, layer, self.training, self.block)
         outputs, losses, updates = found
-        carry, extras = self.template.split(outputs)
+        following, extras = self.template.split(outputs)
+        # In mixed precision, a functional model may return float32.
+        carry = _backend.map_tensors(_cast_like, following, carry)
         return Step(carry, (_total(losses), extras), updates)
+
+
+def _cast_like(x, like):
+    return ops.cast(x, like.dtype)
 
 
 def _total(losses):

@@ -680,3 +680,17 @@ def test_replicas_keep_one_moving_mean(replicas):
     model.fit(x, x, batch_size=8, shuffle=False, verbose=0)
     found = stack.get_weights()[2][0]
     np.testing.assert_allclose(found, x.mean(0), atol=1e-4)
+
+
+def test_a_functional_block_in_mixed_precision():
+    """It returns float32, as its input is not cast."""
+    inputs = keras.Input((4,))
+    dense = keras.layers.Dense(4, dtype="mixed_bfloat16")
+    block = keras.Model(inputs, inputs + dense(inputs))
+    stack = DepthStack(block, 3, dtype="mixed_bfloat16")
+    x = np.random.default_rng(0).normal(size=(2, 4)).astype("float32")
+    y, expected = stack(x), x
+    for i in range(3):
+        expected = stack.layer_at(i)(expected)
+    assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
+    np.testing.assert_allclose(ops.cast(y, "float32"), expected, atol=5e-2)
