@@ -6,6 +6,7 @@
 Each case has a process for the one checkout and one for the other, `--rounds` times.
 The table has the medians over the rounds of the first step, with its compilation, and
 of the fastest of the later steps, and their ratios: below 1, it has become faster.
+JAX always compiles: there, give `--modes XLA`.
 """
 
 import json
@@ -37,7 +38,7 @@ CASES = {  # the block, its arguments, depth, units and samples
 }
 
 
-def model_of(name, keras, package):
+def model_of(name, mode, keras, package):
     """A compiled model, and the shapes of its inputs and targets."""
     kind, arguments, depth, units, samples = CASES[name]
     layer = getattr(package.layers, kind, None) or getattr(keras.layers, kind)
@@ -50,18 +51,18 @@ def model_of(name, keras, package):
     optimizer = keras.optimizers.SGD(1e-3, momentum=0.9)
     if name == "StiefelMuon":
         optimizer = package.optimizers.StiefelMuon(1e-3)
-    model.compile(optimizer, "mse", jit_compile=True)
+    model.compile(optimizer, "mse", jit_compile=mode == "XLA")
     return model, (samples, *shape), (samples, units)
 
 
-def work(name, steps):
+def work(name, mode, steps):
     """Seconds of the first step, and of the fastest of the others, in this process."""
     import keras
     import numpy as np
 
     import keras_bsnn
 
-    model, *shapes = model_of(name, keras, keras_bsnn)
+    model, *shapes = model_of(name, mode, keras, keras_bsnn)
     draw = np.random.default_rng(0)
     x, y = (draw.normal(size=shape).astype("float32") for shape in shapes)
     step = model.train_on_batch
@@ -75,8 +76,8 @@ def work(name, steps):
     return {"first": seconds[0], "step": min(seconds[1:])}
 
 
-def measured(name, steps, checkout):
-    command = [sys.executable, "-W", "ignore", __file__, "--worker", name, str(steps)]
+def measured(checkout, *arguments):
+    command = [sys.executable, "-W", "ignore", __file__, "--worker", *arguments]
     here = {"PYTHONPATH": str(checkout), "TF_CPP_MIN_LOG_LEVEL": "3"}
     settings = {"cwd": checkout, "capture_output": True, "text": True}
     done = subprocess.run(command, env={**os.environ, **here}, **settings)
@@ -85,12 +86,12 @@ def measured(name, steps, checkout):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run(args, case):
+def run(args, case, mode):
     checkouts = {"before": args.before.resolve(), "after": ROOT}
     found = {name: [] for name in checkouts}
     for i in range(args.rounds):
         for name in sorted(checkouts, reverse=i % 2):
-            found[name].append(measured(case, args.steps, checkouts[name]))
+            found[name].append(measured(checkouts[name], case, mode, str(args.steps)))
     row = {}
     for what in ("first", "step"):
         for name, rounds in found.items():
@@ -101,7 +102,7 @@ def run(args, case):
 
 
 TABLE = {
-    "": "{case}",
+    "": "{case}, {mode}",
     "first step, s: before": "{before_first}",
     "first step, s: after": "{after_first}",
     "first step: ratio": "{first_ratio}",
@@ -112,16 +113,16 @@ TABLE = {
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        print(json.dumps(work(sys.argv[2], int(sys.argv[3]))))
+        print(json.dumps(work(*sys.argv[2:4], int(sys.argv[4]))))
     else:
         Experiment(
             __file__,
             run,
             columns(TABLE),
-            rows={"case": "cases"},
+            rows={"case": "cases", "mode": "modes"},
             options={
                 **{"before": Path, "rounds": 5, "steps": 15},
-                "cases": Choice(CASES),
+                **{"cases": Choice(CASES), "modes": Choice(("XLA", "no XLA"))},
             },
             record="before_after_{backend}.json",
         ).main()
