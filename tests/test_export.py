@@ -16,6 +16,7 @@ def model():
     return models.bsnn_mlp(3, 8, "gp_tanh", input_shape=(4, 4, 1))
 
 
+@pytest.mark.slow
 def test_it_serves_any_batch(model, tmp_path):
     import tensorflow as tf
 

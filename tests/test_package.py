@@ -103,6 +103,7 @@ def test_public_names_have_types():
     assert (FOLDER / "py.typed").exists()
 
 
+@pytest.mark.slow
 def test_import_is_quick():
     """At most 0.2 s of the processor after Keras, and no package that it lacks."""
     code = """

@@ -88,6 +88,7 @@ def test_training_ends_where_signals_are_not_finite():
     assert len(fitted(diverging(), monitor)["loss"]) == 3
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_it(tmp_path):
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"

@@ -212,6 +212,7 @@ def test_bad_arguments_leave_nothing_in_the_way(call, arguments, message, tmp_pa
     assert not out.exists() or not any(out.iterdir())
 
 
+@pytest.mark.slow
 def test_the_seed_repeats_a_run(train, tmp_path):
     """The same weights, and the same batches."""
     parser = train.argument_parser()

@@ -22,6 +22,7 @@ MIXING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equation", ["ab,bc->ac", "abc,cde->abde"])
 def test_it_is_a_good_layer(equation, tmp_path):
     inputs, outputs = {"ab,bc->ac": ((6,), (5,))}.get(equation, ((3, 6), (3, 2, 4)))

@@ -229,6 +229,7 @@ def test_the_monitor_measures_as_often_as_it_is_told(seed, every, batches):
     assert ("signal_gradient_ratio" in logs) == bool(expected)
 
 
+@pytest.mark.slow
 @property_of(callbacks.BackupAndRestore)
 @rarely
 @given(seed=seeds, done=st.integers(1, 2), batch_size=st.sampled_from([4, 8]))
