@@ -75,6 +75,7 @@ def test_models_of_numpy_integers():
         assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_data_sets_of_numpy_integers():
     five, seed = np.int64(5), np.int64(7)
     for make in (

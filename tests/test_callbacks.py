@@ -253,6 +253,7 @@ def retract_quietly(model):
         retract(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "bfloat16", "float16"])
 def test_what_the_constraint_allows_is_no_surprise(dtype):
     keras.utils.set_random_seed(0)

@@ -211,6 +211,7 @@ def test_a_certificate_tells_of_each_kernel(model, tmp_path):
     assert last["largest_singular_value"] == pytest.approx(np.linalg.norm(kernel, 2))
 
 
+@pytest.mark.slow
 def test_a_certificate_takes_each_layer_of_a_stack(tmp_path):
     """Its kernels are measured as they are outside of it."""
     inner = DepthStack(keras.layers.Dense(3), 2)

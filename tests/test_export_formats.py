@@ -64,6 +64,7 @@ def test_predictions(name, format, tmp_path):
         np.testing.assert_allclose(run(path, x[:rows]), expected[:rows], atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_stack_of_layers_without_bias(format, tmp_path):
     """LiteRT's converter has lost the ReLU after a product in a loop."""

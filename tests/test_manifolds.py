@@ -98,6 +98,7 @@ def test_an_initializer_and_a_constraint_keep_their_manifold():
     assert Orthogonal().manifold == HaarOrthogonal().manifold == Stiefel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stacked", [False, True])
 def test_a_convolution_of_keras_is_on_a_manifold(stacked):
     """Also in a stack, whose axis is in front; and its optimizers turn it."""

@@ -161,6 +161,7 @@ def test_without_orthogonal_kernels_it_is_the_wrapped_optimizer():
     assert_close(*found, atol=0)
 
 
+@pytest.mark.slow
 def test_it_is_the_same_with_a_projection_in_the_layer():
     """Then the gradients are tangent already, and only rounding tells the two apart."""
     found = []

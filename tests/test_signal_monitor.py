@@ -56,6 +56,7 @@ def test_logs_are_those_of_a_report(jit, tmp_path):
     assert list(monitor.reports) == [8, 16, 24]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at_once", "expected"), [(1, 3), (4, 4)])
 def test_every_few_batches(at_once, expected):
     """Measured at the end of what is executed at once."""

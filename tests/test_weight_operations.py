@@ -63,6 +63,7 @@ def test_other_settings(setting, tmp_path):
     check("training", setting, tmp_path)
 
 
+@pytest.mark.slow
 def test_each_part_has_its_optimizer():
     """A rate of zero for the stack keeps it where it is, and nothing else."""
     still = keras.optimizers.OptimizerMap(

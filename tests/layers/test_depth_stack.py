@@ -131,6 +131,7 @@ def test_checkpoints_change_no_number(name, checkpoint_every):
     assert_equal_states(stack, layers, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "checkpoint_every"),
     [("orthogonal dense", None), ("dropout", 1), ("own layer", None)],
@@ -224,6 +225,7 @@ class Halved(OrthogonalDense):
         return 0.5 * super().call(inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("block_class", "trainable"), [(Halved, True), (OrthogonalDense, False)]
 )
@@ -351,6 +353,7 @@ def test_dropout_draws_anew_in_each_layer_and_call():
     np.testing.assert_array_equal(stack(x, training=False), x)
 
 
+@pytest.mark.slow
 def test_masks_reach_every_layer():
     x = np.random.default_rng(0).normal(size=(2, 4, UNITS)).astype("float32")
     x[:, 2:] = 0

@@ -54,6 +54,7 @@ def digits():
     return first(data)
 
 
+@pytest.mark.slow
 @property_of(datasets.load)
 @rarely
 @given(batch_size=st.integers(100, 1500), seed=seeds)

@@ -148,6 +148,7 @@ def test_recalibrated_statistics_are_exact_however_data_are_batched(
         x = layer(x)
 
 
+@pytest.mark.slow
 @property_of(export.fold, export.to_keras)
 @rarely
 @given(made, st.integers(1, 3), seeds)
@@ -206,6 +207,7 @@ def test_statistics_are_recalibrated_before_validation_if_asked_for(seed, valida
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @property_of(callbacks.SignalMonitor)
 @rarely
 @given(seeds, st.none() | st.integers(1, 4), st.integers(1, 6))
