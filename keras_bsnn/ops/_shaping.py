@@ -34,7 +34,7 @@ def strength(
     coefficients: list[float], largest: float, depth: int, eta: float
 ) -> float | None:
     """The `gamma` in (0, largest] that takes 0 to `eta` in `depth` steps, or `None`."""
-    at_zero = chebyshev.chebval(-1.0, coefficients)  # where the curve is largest
+    at_zero = _clenshaw(coefficients, -1.0)  # where the curve is largest
     if not (largest > 0 and at_zero > 0):
         return None
     layers = _iterated if depth <= MOST_ITERATED else _expanded
@@ -51,13 +51,16 @@ def _iterated(
 ) -> Callable[[float], float]:
     """How many layers more than `depth` it takes from 0 to `eta`, by 1 / gamma.
 
-    A last layer that goes beyond `eta` counts in part.
+    A last layer that goes beyond `eta` counts in part. The curve of an affine function
+    is rounding: where it is not positive, no number of layers is enough.
     """
 
     def excess(inverse: float) -> float:
         rho = 0.0
         for i in range(depth):
             change = _clenshaw(coefficients, 2 * rho / eta - 1) / inverse
+            if change <= 0:
+                return math.inf
             if rho + change >= eta or i == depth - 1:
                 break
             rho += change
@@ -98,6 +101,8 @@ def _expanded(
             for j in range(TERMS)
         ]
     )
+    if np.any(g[0] <= 0):
+        return lambda inverse: math.inf
     integrals = [float(weights @ u[0]) for u in _rates(g)]
 
     def excess(inverse: float) -> float:

@@ -353,6 +353,13 @@ def test_unreachable_eta():
     assert gaussian.shaping_epsilon("linear", 100, 0.5) == np.inf
 
 
+@pytest.mark.parametrize("depth", [1, 100, 5000])
+@pytest.mark.parametrize("slope", [0.3, -1.7])
+def test_no_depth_reaches_eta_with_an_affine_function(slope, depth):
+    """Its curve is rounding, of either sign."""
+    assert gaussian.shaping_epsilon(lambda x: slope * x + 0.1, depth, 0.5) == np.inf
+
+
 @pytest.mark.parametrize("eta", [0, 1, -0.5, 2, float("nan")])
 def test_eta_outside_the_open_interval(eta):
     with pytest.raises(ValueError, match="`eta` must be in"):
