@@ -106,35 +106,36 @@ class SignalMeter:
         self.model, self.training, self.jit_compile = model, training, jit_compile
         self._observed = Observed(model)
         self._variables = list({id(v): v for v in model.variables}.values())
-        self._functions: dict[Any, tuple[list[Site], Callable]] = {}
+        self._functions: dict[Any, tuple[list[Site], list[list[int]], Callable]] = {}
 
     def __call__(self, x: Tensor, y: Tensor) -> SignalReport:
         _checks.check_batch(self.model, x, y)
-        loss, sites, measured = self._measured(x, y)
+        loss, sites, groups, measured = self._measured(x, y)
         for values in measured:
             values["isometry_gap"] = isometry.isometry_gap(values.pop("samples"))
-        rows = np.concatenate([rows for _, rows in _groups(sites)])
+        order = np.argsort(_rows(sites, groups))
         columns = {
             name: np.concatenate([np.asarray(v[name], "float64") for v in measured])
             for name in ARRAYS
         }
-        columns = {name: column[np.argsort(rows)] for name, column in columns.items()}
+        columns = {name: column[order] for name, column in columns.items()}
         names = [name for site in sites for name in site.names()]
         kinds = [site.kind for site in sites for _ in site.names()]
         return SignalReport(_numbered(names), kinds, loss=loss, **columns)
 
     def _measured(self, x, y):
-        """Returns the loss, the `Site`s, and for each group a dict of arrays."""
+        """Returns the loss, the `Site`s, their groups, a dict of arrays for each."""
         x, y = (keras.tree.map_structure(ops.convert_to_tensor, z) for z in (x, y))
         key = tuple((tuple(z.shape), str(z.dtype)) for z in keras.tree.flatten((x, y)))
         if key not in self._functions:
             sites = self._find_sites(x)
-            self._functions[key] = sites, self._compiled(x, y, sites)
-        sites, function = self._functions[key]
+            groups = _groups(sites)
+            self._functions[key] = sites, groups, self._compiled(x, y, sites, groups)
+        sites, groups, function = self._functions[key]
         values = map(_backend.read, self._variables)
         loss, measured = function(*keras.tree.flatten((x, y)), *values)
         measured = keras.tree.map_structure(ops.convert_to_numpy, measured)
-        return float(loss), sites, measured
+        return float(loss), sites, groups, measured
 
     def _find_sites(self, x):
         """Calls the model without probes."""
@@ -149,13 +150,13 @@ class SignalMeter:
         _backend.dry_run(function, *keras.tree.flatten(x))
         return found[-1]
 
-    def _compiled(self, x, y, sites):
+    def _compiled(self, x, y, sites, groups):
         """Returns one forward and one backward pass, as a function of flat tensors."""
         count = len(keras.tree.flatten((x, y)))
 
         def function(*flat):
             inputs, targets = keras.tree.pack_sequence_as((x, y), flat[:count])
-            return self._measure(inputs, targets, flat[count:], sites)
+            return self._measure(inputs, targets, flat[count:], sites, groups)
 
         return _backend.compiled(function, self._uses_xla(sites))
 
@@ -164,7 +165,7 @@ class SignalMeter:
             return self.jit_compile
         return keras.backend.backend() == "jax" and len(sites) <= FEW
 
-    def _measure(self, x, y, values, sites):
+    def _measure(self, x, y, values, sites, groups):
         trained = {id(v) for v in self.model.trainable_variables}
         pairs = list(zip(self._variables, values, strict=True))
         fixed = [(v, value) for v, value in pairs if id(v) not in trained]
@@ -190,7 +191,7 @@ class SignalMeter:
                 [gradients[i] for i in members],
                 (by_id, weight_gradients),
             )
-            for members, _ in _groups(sites)
+            for members in groups
         ]
 
     def _loss(self, x, y, probes, values):
@@ -208,27 +209,26 @@ class SignalMeter:
 
 
 def _groups(sites):
-    """Pairs of the indices of sites that are measured together, and of their rows.
+    """Lists of the indices of sites that are measured together.
 
     Calls with outputs and weights of the same shapes are measured at once, as the
     layers of a stack are.
     """
-
-    def alike(i, site):
-        weights = [(tuple(v.shape), v.dtype) for v in site.layer.trainable_variables]
-        return i if site.shape[0] > 1 else (site.shape, site.dtype, *weights)
-
-    starts = np.cumsum([0, *(site.shape[0] for site in sites)])
     groups = collections.defaultdict(list)
     for i, site in enumerate(sites):
-        groups[alike(i, site)].append(i)
-    return [
-        (
-            members,
-            np.concatenate([np.arange(starts[i], starts[i + 1]) for i in members]),
-        )
-        for members in groups.values()
+        weights = [(tuple(v.shape), v.dtype) for v in site.layer.trainable_variables]
+        is_alone = site.shape[0] > 1
+        groups[i if is_alone else (site.shape, site.dtype, *weights)].append(i)
+    return list(groups.values())
+
+
+def _rows(sites, groups):
+    """Rows of the report that the layers of the groups have, in their order."""
+    ends = np.cumsum([site.shape[0] for site in sites])
+    rows = [
+        np.arange(end - s.shape[0], end) for s, end in zip(sites, ends, strict=True)
     ]
+    return np.concatenate([rows[i] for members in groups for i in members])
 
 
 def _of_group(sites, outputs, gradients, weights):
