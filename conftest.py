@@ -1,6 +1,7 @@
 """Every test starts from the same seed, and writes data sets to a folder of its own."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -43,6 +44,12 @@ settings.register_profile(
 )
 settings.register_profile("thorough", max_examples=400, print_blob=True, **COMMON)
 settings.load_profile("quick")
+
+
+def pytest_collection_finish():
+    """What is imported by now stays, and need not be searched for garbage."""
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -71,7 +71,7 @@ def dry_run(function, *arguments):
     jax.eval_shape(function, *arguments)
 
 
-def loop(step, carry, count, reverse=False, like=None):
+def loop(step, carry, count, reverse=False, like=()):
     if isinstance(count, int) and count == 1:
         carry, outputs = step(0, carry)
         return carry, jax.tree.map(lambda x: x[None], outputs)

@@ -90,7 +90,7 @@ def dry_run(function, *arguments):
     function(*arguments)
 
 
-def loop(step, carry, count, reverse=False, like=None):
+def loop(step, carry, count, reverse=False, like=()):
     collected = [None] * count
     for i in reversed(range(count)) if reverse else range(count):
         carry, collected[i] = step(i, carry)

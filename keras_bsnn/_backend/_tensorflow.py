@@ -74,7 +74,7 @@ def output_specs(function, *arguments):
     return traced.structured_outputs
 
 
-def loop(step, carry, count, reverse=False, like=None):
+def loop(step, carry, count, reverse=False, like=()):
     """`for i in range(count): carry, outputs = step(i, carry)`, compiled once.
 
     Args:
@@ -83,8 +83,8 @@ def loop(step, carry, count, reverse=False, like=None):
         carry: what the first step receives.
         count: number of steps, an integer or a tensor.
         reverse: whether `i` falls instead.
-        like: structure of tensors with the dtypes of the outputs, if they are known:
-            one trace less.
+        like: structure of tensors with the dtypes that the outputs are expected to
+            have. If they have others, the step is traced twice.
 
     Returns:
         The last carry, and the outputs, stacked along a first axis by `i`.
@@ -93,35 +93,42 @@ def loop(step, carry, count, reverse=False, like=None):
         carry, outputs = step(0, carry)
         return carry, pack_like(outputs, [x[None] for x in flatten(outputs)])
 
-    def flat_step(i, tensors):
+    def body(turn, tensors, arrays, dtypes):
+        i = count - 1 - turn if reverse else turn
         following, outputs = step(i, pack_like(carry, tensors))
         structure.append(map_tensors(lambda _: True, outputs))
-        return flatten(following), flatten(outputs)
-
-    def body(turn, tensors, arrays):
-        i = count - 1 - turn if reverse else turn
-        tensors, outputs = flat_step(i, tensors)
+        outputs = flatten(outputs)
+        if [x.dtype for x in outputs] != dtypes:
+            raise _OtherDtypes([x.dtype for x in outputs])
         pairs = zip(arrays, outputs, strict=True)
-        return turn + 1, tensors, [a.write(i, tf.cast(x, a.dtype)) for a, x in pairs]
+        arrays = [array.write(i, tf.cast(x, array.dtype)) for array, x in pairs]
+        return turn + 1, flatten(following), arrays
+
+    def collected(dtypes):
+        arrays = [tf.TensorArray(_as_written(dtype), count) for dtype in dtypes]
+        _, tensors, arrays = tf.while_loop(
+            lambda turn, *_: turn < count,
+            lambda *state: body(*state, dtypes),
+            (tf.constant(0), flatten(carry), arrays),
+            maximum_iterations=count,  # XLA must know it
+        )
+        pairs = zip(arrays, dtypes, strict=True)
+        stacked = [tf.cast(array.stack(), dtype) for array, dtype in pairs]
+        return pack_like(carry, tensors), pack_like(structure[-1], stacked)
 
     structure: list[Any] = []
-    tensors = flatten(carry)
-    zero = tf.constant(0)
-    # To call one trace in the body would save another, but XLA cannot differentiate it.
-    if like is None:
-        _, specs = output_specs(flat_step, zero, tensors)
-    else:
-        specs = flatten(like)
-    arrays = [tf.TensorArray(_as_written(spec.dtype), count) for spec in specs]
-    _, tensors, arrays = tf.while_loop(
-        lambda turn, *_: turn < count,
-        body,
-        (zero, tensors, arrays),
-        maximum_iterations=count,  # XLA must know it
-    )
-    pairs = zip(arrays, specs, strict=True)
-    stacked = [tf.cast(array.stack(), spec.dtype) for array, spec in pairs]
-    return pack_like(carry, tensors), pack_like(structure[0], stacked)
+    try:
+        return collected([tf.as_dtype(x.dtype) for x in flatten(like)])
+    except _OtherDtypes as found:
+        return collected(found.dtypes)
+
+
+class _OtherDtypes(Exception):
+    """The outputs of a step have other dtypes than expected."""
+
+    def __init__(self, dtypes):
+        super().__init__()
+        self.dtypes = dtypes
 
 
 def _as_written(dtype):

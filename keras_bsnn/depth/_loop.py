@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_bsnn import _backend
-from keras_bsnn.depth._rule import Layer, Step
+from keras_bsnn.depth._rule import Layer, Rule, Step
 
 
 class Loop(NamedTuple):
@@ -75,7 +75,8 @@ def _forward(rule, carry, layers, loop, keep):
         kept = (carry if found.kept is None else found.kept) if keep else ()
         return found.carry, (found.outputs, found.updates, kept)
 
-    last, stacked = _backend.loop(step, carry, loop.depth)
+    like = carry if keep else ()
+    last, stacked = _backend.loop(step, carry, loop.depth, like=like)
     return last, *stacked
 
 
@@ -90,7 +91,8 @@ def _backward(rule, first, kept, layers, loop, gradient):
             slices = _backend.map_tensors(lambda x: x[i], prepared)
             return rule.pull(Step(of_carry, outputs), slices, layer)
 
-        return _backend.loop(pull, of_carry, count, reverse=True)
+        like = _pulled_like(rule, of_carry, layers)
+        return _backend.loop(pull, of_carry, count, reverse=True, like=like)
 
     if size is None:
         prepared = rule.prepare(rule.entering(first, None, True), kept, layers)
@@ -124,6 +126,13 @@ def _backward(rule, first, kept, layers, loop, gradient):
         like=_backend.floats(layers.weights),
     )
     return of_carry, _backend.map_tensors(merge, weights), shared
+
+
+def _pulled_like(rule, of_carry, layers):
+    """A structure with the dtypes of what most rules pull."""
+    if type(rule).pull is Rule.pull:
+        return _backend.floats((layers.weights, layers.shared))
+    return of_carry
 
 
 def _layer(layers, i, shards):

@@ -74,7 +74,8 @@ def _drawn(initializer, depth, shape, dtype):
             seeded.seed = _State(states[i])
             return carry, seeded(shape, dtype=dtype)
 
-        return _backend.loop(step, (), depth)[1]
+        like = keras.KerasTensor(shape, dtype)
+        return _backend.loop(step, (), depth, like=like)[1]
 
     return _backend.traced_once(loop)(seed_states(initializer.seed, depth))
 
@@ -140,7 +141,7 @@ class Constrained:
             return carry, self.constraint(w[i])
 
         # Not vectorized_map: XLA cannot take that of a constraint that iterates.
-        return _backend.loop(step, w[0], w.shape[0])[1]
+        return _backend.loop(step, w[0], w.shape[0], like=w)[1]
 
 
 class Regularized:
