@@ -21,22 +21,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-import keras
 import pytest
+import xdist
 from hypothesis import HealthCheck, settings
 
-from keras_bsnn import datasets
-
-if keras.backend.backend() == "tensorflow":  # two logical CPUs, to test replicas
-    import tensorflow as tf
-
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    pair = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(cpu, pair)
-
-
 # The properties in tests/properties; --hypothesis-profile=thorough looks further.
-IS_JAX = keras.backend.backend() == "jax"  # which compiles each new shape
+IS_JAX = os.environ.get("KERAS_BACKEND") == "jax"  # which compiles each new shape
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 COMMON = {"deadline": None, "database": None, "suppress_health_check": SLOW}
 settings.register_profile(
@@ -44,6 +34,17 @@ settings.register_profile(
 )
 settings.register_profile("thorough", max_examples=400, print_blob=True, **COMMON)
 settings.load_profile("quick")
+
+
+def pytest_sessionstart(session):
+    """Two logical CPUs, to test replicas; where tests run, and not where they wait."""
+    if IS_JAX or xdist.is_xdist_controller(session):
+        return
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    pair = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, pair)
 
 
 def pytest_collection_finish():
@@ -56,17 +57,23 @@ def pytest_collection_finish():
 def data_folder(tmp_path_factory):
     """A new folder with digits in it: an example must not print that it makes them."""
     os.environ["TFDS_DATA_DIR"] = str(tmp_path_factory.mktemp("tfds"))
+    from keras_bsnn import datasets
+
     datasets.load("digits", "train", 32)
 
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
+    import keras
+
     keras.utils.set_random_seed(0)
 
 
 @pytest.fixture
 def replicas():
     """A strategy of two, without collectives: theirs allow one strategy a process."""
+    import tensorflow as tf
+
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     assert len(devices) == 2
     to_one = tf.distribute.ReductionToOneDevice()
