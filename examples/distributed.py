@@ -188,6 +188,7 @@ def work(args):
         data = np.load(args.data) if args.data else load_digits()
         result = {**fit(model, data, args), **measured(model, data, args)}
     if args.worker == 0:
+        args.out.mkdir(exist_ok=True)  # the backup was all that was in it, and is gone
         (args.out / "result.json").write_text(json.dumps(result))
 
 

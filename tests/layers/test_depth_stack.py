@@ -1,4 +1,5 @@
 import concurrent.futures
+import contextlib
 import json
 import threading
 
@@ -75,11 +76,26 @@ def assert_equal_states(stack, layers, atol):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_equals_the_sequential_of_its_layers(name):
-    """Predictions, losses, and the state after steps of an optimizer with momentum."""
-    x, y = (a.astype("float32") for a in sample(name))
-    stack, stacked, layers, sequential = both(block_of(name), x, jit_compile=True)
-    assert_equal_in_training(stacked, sequential, x, y, 1e-5)
-    assert_equal_states(stack, layers, atol=1e-5)
+    """Predictions, gradients, losses, and the state after steps with momentum.
+
+    The models step with XLA; the gradients are also taken without.
+    """
+    with contextlib.nullcontext() if IS_JAX else _float64():
+        x, y = (a.astype(keras.config.floatx()) for a in sample(name))
+        tolerance = 1e-5 if IS_JAX else 1e-10
+        stack, stacked, layers, sequential = both(block_of(name), x, jit_compile=True)
+        if not IS_JAX:  # which would compile each operation
+            assert_equal_gradients(stacked, sequential, x, y, tolerance)
+        assert_equal_in_training(stacked, sequential, x, y, tolerance)
+        assert_equal_states(stack, layers, atol=tolerance)
+
+
+def assert_equal_gradients(stacked, sequential, x, y, tolerance):
+    ours = loss_gradients(stacked, x, y)
+    theirs = iter(loss_gradients(sequential, x, y))
+    per_layer = [[next(theirs) for _ in ours] for _ in range(DEPTH)]
+    for gradient, expected in zip(ours, zip(*per_layer, strict=True), strict=True):
+        np.testing.assert_allclose(gradient, np.stack(expected), atol=tolerance)
 
 
 def assert_equal_in_training(stacked, sequential, x, y, tolerance):
@@ -88,23 +104,6 @@ def assert_equal_in_training(stacked, sequential, x, y, tolerance):
     for batch in (slice(0, 4), slice(4, 8)) * 2:
         losses = [m.train_on_batch(x[batch], y[batch]) for m in (stacked, sequential)]
         np.testing.assert_allclose(*losses, rtol=tolerance)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(IS_JAX, reason="JAX is in float32")
-@pytest.mark.parametrize("name", NAMES)
-def test_it_equals_the_sequential_in_float64(name):
-    """The same to 1e-10 without XLA, and every gradient."""
-    with _float64():
-        x, y = sample(name)
-        stack, stacked, layers, sequential = both(block_of(name), x)
-        ours = loss_gradients(stacked, x, y)
-        theirs = iter(loss_gradients(sequential, x, y))
-        per_layer = [[next(theirs) for _ in ours] for _ in range(DEPTH)]
-        for gradient, expected in zip(ours, zip(*per_layer, strict=True), strict=True):
-            np.testing.assert_allclose(gradient, np.stack(expected), atol=1e-10)
-        assert_equal_in_training(stacked, sequential, x, y, 1e-10)
-        assert_equal_states(stack, layers, atol=1e-10)
 
 
 class _float64:

@@ -84,10 +84,9 @@ def pair(filter="haar", masked=False, activation="tanh", **kwargs):
     [
         ({}, True),
         ({"return_sequences": True}, False),
-        ({"filter": "rotations", "go_backwards": True}, True),
         (
             {"filter": "rotations", "go_backwards": True, "return_sequences": True},
-            False,
+            True,
         ),
         (
             {"filter": "permutation", "checkpoint_every": 4, "return_sequences": True},
@@ -95,10 +94,8 @@ def pair(filter="haar", masked=False, activation="tanh", **kwargs):
         ),
         ({"filter": "shift", "activation": "relu", "return_sequences": True}, False),
         ({"filter": "signed_haar"}, True),
-        ({"activation": "softmax"}, True),
-        ({"activation": "softmax", "return_sequences": True}, False),
-        ({**DROPOUT}, True),
-        ({**DROPOUT, "return_sequences": True}, False),
+        ({"activation": "softmax", "return_sequences": True}, True),
+        ({**DROPOUT, "return_sequences": True}, True),
         (
             {
                 "filter": "shift",

@@ -148,8 +148,9 @@ def test_a_stack_is_saved_with_its_filters(name, shared, checkpoint_every, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("c", [1.0, 2.0])
-@pytest.mark.parametrize("depth", [10, 10_000])
+@pytest.mark.parametrize(
+    ("depth", "c"), [(10, 1.0), (10, 2.0), (1000, 1.0), (10_000, 2.0)]
+)
 def test_singular_values_are_within_the_bounds(depth, c):
     """And near exp(-c), the nearer the deeper the network."""
     units = 8
@@ -159,7 +160,7 @@ def test_singular_values_are_within_the_bounds(depth, c):
     found = diagnostics.check_jacobian(stack, x)
     assert found.low <= found.smallest <= found.largest <= found.high
     assert found.holds
-    if depth == 10_000:
+    if depth >= 1000:
         np.testing.assert_allclose(found[1:3], np.exp(-c), rtol=0.1)
 
 
