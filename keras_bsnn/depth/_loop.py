@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_bsnn import _backend
-from keras_bsnn.depth._rule import Layer, Rule, Step
+from keras_bsnn.depth._rule import Layer, Step
 
 
 class Loop(NamedTuple):
@@ -91,7 +91,7 @@ def _backward(rule, first, kept, layers, loop, gradient):
             slices = _backend.map_tensors(lambda x: x[i], prepared)
             return rule.pull(Step(of_carry, outputs), slices, layer)
 
-        like = _pulled_like(rule, of_carry, layers)
+        like = rule.pulled_like(of_carry, layers)
         return _backend.loop(pull, of_carry, count, reverse=True, like=like)
 
     if size is None:
@@ -126,13 +126,6 @@ def _backward(rule, first, kept, layers, loop, gradient):
         like=_backend.floats(layers.weights),
     )
     return of_carry, _backend.map_tensors(merge, weights), shared
-
-
-def _pulled_like(rule, of_carry, layers):
-    """A structure with the dtypes of what most rules pull."""
-    if type(rule).pull is Rule.pull:
-        return _backend.floats((layers.weights, layers.shared))
-    return of_carry
 
 
 def _layer(layers, i, shards):

@@ -84,6 +84,9 @@ class Option(Rule):
     def pull(self, gradient, prepared, layer):
         return self.rule.pull(gradient, prepared, layer)
 
+    def pulled_like(self, of_carry, layers):
+        return self.rule.pulled_like(of_carry, layers)
+
     def gradients(self, prepared, pulled, layers):
         return self.rule.gradients(prepared, pulled, layers)
 
@@ -139,6 +142,9 @@ class Probed(Option):
         entering, pulled = self.rule.pull(gradient, prepared, _without_probe(layer))
         of_output = self.rule.leave(gradient.carry)
         return entering, (of_output, pulled)
+
+    def pulled_like(self, of_carry, layers):
+        return of_carry, self.rule.pulled_like(of_carry, _without_probe(layers))
 
     def gradients(self, prepared, pulled, layers):
         probes, pulled = pulled

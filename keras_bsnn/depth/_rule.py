@@ -182,6 +182,21 @@ class Rule:
         entering, *of_tensors = pull((gradient.carry, gradient.outputs))
         return entering, tuple(of_tensors)
 
+    def pulled_like(self, of_carry: Any, layers: Layer) -> Any:
+        """What `pull` probably returns for `gradients`, to spare TensorFlow a trace.
+
+        Args:
+            of_carry: a gradient of the carry.
+            layers: the tensors of the layers.
+
+        Returns:
+            A structure of tensors, of which only the dtypes are used. If they are not
+            those that `pull` returns, `pull` is traced again.
+        """
+        if type(self).pull is Rule.pull:
+            return _backend.floats((layers.weights, layers.shared))
+        return of_carry
+
     def gradients(self, prepared: Any, pulled: Any, layers: Layer) -> tuple[Any, Any]:
         """The gradients of the tensors of a chunk of layers.
 
