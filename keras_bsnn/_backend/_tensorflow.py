@@ -93,7 +93,7 @@ def loop(step, carry, count, reverse=False, like=()):
         carry, outputs = step(0, carry)
         return carry, pack_like(outputs, [x[None] for x in flatten(outputs)])
 
-    def body(turn, tensors, arrays, dtypes):
+    def body(dtypes, turn, tensors, arrays):
         i = count - 1 - turn if reverse else turn
         following, outputs = step(i, pack_like(carry, tensors))
         structure.append(map_tensors(lambda _: True, outputs))
@@ -108,7 +108,7 @@ def loop(step, carry, count, reverse=False, like=()):
         arrays = [tf.TensorArray(_as_written(dtype), count) for dtype in dtypes]
         _, tensors, arrays = tf.while_loop(
             lambda turn, *_: turn < count,
-            lambda *state: body(*state, dtypes),
+            functools.partial(body, dtypes),
             (tf.constant(0), flatten(carry), arrays),
             maximum_iterations=count,  # XLA must know it
         )
