@@ -32,7 +32,6 @@ is_concrete = implementation.is_concrete
 is_first_process = implementation.is_first_process
 loop = implementation.loop
 native_gradients = implementation.native_gradients
-output_specs = implementation.output_specs
 read = implementation.read
 read_whole = implementation.read_whole
 scratch = implementation.scratch
@@ -64,7 +63,6 @@ __all__ = [
     "loop",
     "map_tensors",
     "native_gradients",
-    "output_specs",
     "pack_like",
     "read",
     "read_whole",

@@ -59,14 +59,6 @@ def compiled(function, jit_compile):
     return jax.jit(function) if jit_compile else function
 
 
-def output_specs(function, *arguments):
-    specs = keras.tree.map_structure(
-        lambda x: None if x is None else jax.ShapeDtypeStruct(x.shape, x.dtype),
-        arguments,
-    )
-    return jax.eval_shape(function, *specs)
-
-
 def dry_run(function, *arguments):
     jax.eval_shape(function, *arguments)
 

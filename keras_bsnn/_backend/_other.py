@@ -7,7 +7,7 @@ import contextlib
 
 import keras
 
-from keras_bsnn._backend._trees import flatten, map_tensors, pack_like
+from keras_bsnn._backend._trees import flatten, pack_like
 
 
 def float64():
@@ -72,13 +72,6 @@ def traced_once(function):
 
 def compiled(function, jit_compile):
     return function
-
-
-def output_specs(function, *arguments):
-    def zeros(x):
-        return keras.ops.zeros([n or 1 for n in x.shape], x.dtype)
-
-    return function(*map_tensors(zeros, arguments))
 
 
 def dry_run(function, *arguments):

@@ -57,23 +57,6 @@ def compiled(function, jit_compile):
     return tf.function(function, autograph=False, jit_compile=True)
 
 
-def output_specs(function, *arguments):
-    """What `function` returns, without values.
-
-    Args:
-        function: callable of structures of tensors that returns one.
-        arguments: structures of tensors, variables or `keras.KerasTensor`.
-
-    Returns:
-        That structure, of objects with a `shape` and a `dtype`.
-    """
-    specs = keras.tree.map_structure(
-        lambda x: None if x is None else tf.TensorSpec(x.shape, x.dtype), arguments
-    )
-    traced = tf.function(function, autograph=False).get_concrete_function(*specs)
-    return traced.structured_outputs
-
-
 def loop(step, carry, count, reverse=False, like=()):
     """`for i in range(count): carry, outputs = step(i, carry)`, compiled once.
 
