@@ -5,6 +5,7 @@ For the strategy `mirrored`, that is in tests/test_benchmarks.py.
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 
@@ -95,6 +96,16 @@ def test_what_cannot_be_divided(train, arguments, message, capsys):
     with pytest.raises(SystemExit):
         train("refused", *arguments)
     assert message in capsys.readouterr().err
+
+
+def test_a_worker_that_was_started_by_hand_leaves_its_result(
+    train, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+    small = ["--worker", "0", "--depth", "2", "--units", "8", "--epochs", "1"]
+    importlib.import_module("distributed").main([*small, "--out", str(tmp_path / "a")])
+    result = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert result["resumed_after"] == 0 and len(losses(result)) == 1
 
 
 class TestProcesses:
