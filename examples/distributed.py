@@ -38,6 +38,7 @@ from rich.table import Table
 from keras_bsnn import datasets, manifolds, models
 from keras_bsnn._record import environment
 from keras_bsnn.callbacks import BackupAndRestore, Retract
+from keras_bsnn.layers import DepthStack
 from keras_bsnn.optimizers import StiefelMuon
 
 BACKENDS = {"data": "jax", "depth": "jax", "mirrored": "tensorflow"}
@@ -241,7 +242,8 @@ def compiled(args):
     network = MODELS[args.model](
         args.depth, args.units, input_shape=shape, seed=args.seed
     )
-    network.get_layer("depth_stack").checkpoint_every = args.checkpoint_every
+    (stack,) = (layer for layer in network.layers if isinstance(layer, DepthStack))
+    stack.checkpoint_every = args.checkpoint_every
     network.compile(
         StiefelMuon(learning_rate(args)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from scripts import ROOT
 
+from keras_bsnn.layers import DepthStack
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -101,7 +103,9 @@ def test_what_cannot_be_divided(train, arguments, message, capsys):
 def test_a_worker_that_was_started_by_hand_leaves_its_result(
     train, tmp_path, monkeypatch
 ):
+    """Also where stacks were made before, as in a notebook."""
     monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+    DepthStack(keras.layers.Dense(2), depth=2)
     small = ["--worker", "0", "--depth", "2", "--units", "8", "--epochs", "1"]
     importlib.import_module("distributed").main([*small, "--out", str(tmp_path / "a")])
     result = json.loads((tmp_path / "a" / "result.json").read_text())
