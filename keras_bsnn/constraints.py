@@ -1,6 +1,9 @@
 """Constraints that keep kernels orthogonal."""
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 from typing import Self
 
 import keras
@@ -14,6 +17,23 @@ __all__ = ["Orthogonal"]
 ITERATIVE = {"newton_schulz": orthogonal.newton_schulz, "cayley": orthogonal.cayley}
 RETRACTIONS = {**ITERATIVE, "qr": orthogonal.qr}
 KIND = f"one of {sorted(RETRACTIONS)} or a callable"
+
+
+_are_upheld = contextvars.ContextVar("are_upheld", default=False)
+
+
+@contextlib.contextmanager
+def upheld(are_upheld: bool = True) -> Iterator[None]:
+    """For an optimizer that keeps kernels orthogonal: `Orthogonal` leaves them to it.
+
+    Args:
+        are_upheld: Boolean, whether that is so. Defaults to `True`.
+    """
+    token = _are_upheld.set(are_upheld)
+    try:
+        yield
+    finally:
+        _are_upheld.reset(token)
 
 
 @functools.cache
@@ -99,6 +119,8 @@ class Orthogonal(keras.constraints.Constraint):
         self._retract = _retraction(self.manifold, retraction, steps, tolerance)
 
     def __call__(self, w: Tensor) -> Tensor:
+        if _are_upheld.get():
+            return w
         w = _backend.read(w)
         finite = keras.ops.all(keras.ops.isfinite(w))
         if _backend.is_concrete(finite) and not finite:

@@ -10,6 +10,7 @@ from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.layers import DepthStack, OrthogonalDense
 from keras_bsnn.ops import orthogonal
 from keras_bsnn.optimizers import Stiefel, StiefelMuon
+from keras_bsnn.optimizers._turns import Turns
 
 INNER = {
     "sgd": lambda **kw: keras.optimizers.SGD(0.05, momentum=0.9, **kw),
@@ -448,7 +449,8 @@ def test_layers_are_trained_alike_stacked_and_alone(block, name):
     stack.build((None, 6))
     alone = list(map(renamed, unstacked(stack)))
     before = [layer.get_weights() for layer in alone]
-    these, those = (trained(layers, ALL[name]()) for layers in ([stack], alone))
+    # So many that each kernel has had its turn.
+    these, those = (trained(layers, ALL[name](), 5) for layers in ([stack], alone))
     assert len(these) == len(those) == len(alone) + 1
     for a, b in zip(these, those, strict=True):
         assert_close(a.get_weights(), b.get_weights())
@@ -519,17 +521,22 @@ def changes_along(rate, **settings):
 
 @pytest.mark.parametrize("depth", [1, 10, 100])
 @pytest.mark.parametrize("units", [8, 32])
-def test_the_size_of_a_step(depth, units):
+@pytest.mark.parametrize("period", [1, 4, 1000])
+def test_the_size_of_a_step(depth, units, period):
+    """In one of `period` steps, or of `depth`, a kernel moves by as many steps."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(units)])
     model.add(DepthStack(OrthogonalDense(units, "gp_tanh", use_bias=False), depth))
     model.add(keras.layers.Dense(3))
     rate = 0.01
-    for path, (_, change) in stepped_along(model, rate).items():
+    for path, (_, change) in stepped_along(model, rate, period=period).items():
         if change.ndim == 3:
             norms = np.linalg.norm(change, 2, axis=(1, 2))
-            assert np.all(norms < 1.21 * rate / depth)
-            assert np.all(norms > 0.67 * rate / depth)
+            turns = min(period, depth)
+            assert np.all(norms < 1.21 * rate * turns / depth)
+            is_due = np.arange(depth) % turns == 0
+            assert np.all(norms[is_due] > 0.67 * rate * turns / depth)
+            assert not np.any(change[~is_due])
         elif change.ndim == 2:
             fan_in, fan_out = change.shape
             norm = np.linalg.norm(change, 2) * math.sqrt(fan_in / fan_out)
@@ -539,11 +546,65 @@ def test_the_size_of_a_step(depth, units):
 
 
 def test_a_step_is_along_the_orthogonal_matrices():
-    for w, change in stepped_along(network(depth=5, units=16), 1e-3).values():
+    for w, change in stepped_along(network(depth=5, units=16), 1e-3, period=1).values():
         if change.ndim == 3:
             product = np.swapaxes(w, 1, 2) @ change
             symmetric = product + np.swapaxes(product, 1, 2)
             assert np.abs(symmetric).max() < 2e-2 * np.abs(product).max()
+
+
+@pytest.mark.parametrize(("count", "period"), [(1, 4), (2, 4), (4, 4), (9, 4), (5, 1)])
+@pytest.mark.parametrize("first", [0, 3])
+def test_each_kernel_is_due_once_in_a_period(first, count, period):
+    turns = Turns(first, count, period)
+    seen = []
+    for step in range(40, 40 + period):
+        indices, is_due = map(np.asarray, turns.due(keras.ops.convert_to_tensor(step)))
+        assert np.all((indices >= 0) & (indices < count))
+        assert len(set(indices)) == len(indices)
+        assert np.all((indices[is_due] + first - step) % period == 0)
+        assert np.any(is_due) or not turns.is_always_due
+        seen += indices[is_due].tolist()
+    assert sorted(seen) == list(range(count))
+
+
+@pytest.mark.parametrize(("rate", "period"), [(0.3, 1), (0.3, 1000), (3.0, 1000)])
+def test_kernels_are_orthogonal_after_each_step_whatever_their_constraint(rate, period):
+    stack = DepthStack(
+        OrthogonalDense(8, kernel_constraint=Orthogonal("qr", 1, 0.9)), 5
+    )
+    stack.build((None, 8))
+    optimizer = StiefelMuon(rate, period=period)
+    optimizer.build(stack.trainable_variables)
+    rng, start = np.random.default_rng(0), stack.get_weights()[0]
+    for _ in range(20):
+        gradients = [rng.normal(size=v.shape) for v in stack.trainable_variables]
+        gradients = [keras.ops.convert_to_tensor(g, "float32") for g in gradients]
+        optimizer.apply(gradients, stack.trainable_variables)
+        assert max(errors(stack)) < 1e-5
+    assert np.abs(stack.get_weights()[0] - start).max(axis=(1, 2)).min() > 1e-2
+
+
+def test_turns_are_counted_in_steps_not_in_batches():
+    """Otherwise, some kernels would have none."""
+    model = network(depth=7)
+    before = model.get_weights()
+    stepped_along(model, 0.1, steps=32, gradient_accumulation_steps=4)
+    for w, v in zip(model.get_weights(), before, strict=True):
+        change = np.abs(w - v)
+        assert np.all(
+            change.reshape(len(w), -1).max(axis=1) > 1e-3 if w.ndim == 3 else 1
+        )
+
+
+def test_a_gradient_that_is_not_finite():
+    model = network()
+    variables = model.trainable_variables
+    optimizer = StiefelMuon()
+    optimizer.build(variables)
+    bad = [keras.ops.full(v.shape, float("nan")) for v in variables]
+    with pytest.raises(ValueError, match="gradient of an orthogonal kernel is not fin"):
+        optimizer.apply(bad, variables)
 
 
 def test_features_change_by_at_most_the_rate():
@@ -594,7 +655,10 @@ def test_nesterov_and_momentum_matter():
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("momentum", 1.0), ("momentum", -0.1), ("momentum", "a"), ("ns_steps", 0)],
+    [
+        *(("momentum", value) for value in (1.0, -0.1, "a")),
+        *(("ns_steps", 0), ("period", 0), ("period", 1.5)),
+    ],
 )
 def test_bad_arguments_of_muon(argument, value):
     with pytest.raises(ValueError, match=f"`{argument}` must be .*{value}"):

@@ -1,17 +1,21 @@
 """Steps of bounded operator norm."""
 
 import functools
+import itertools
 import math
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
-from keras_bsnn import _backend, manifolds
+from keras_bsnn import _backend, constraints, manifolds
 from keras_bsnn._types import Config, Tensor, Variables
 from keras_bsnn.ops import _check, orthogonal, spectral
+from keras_bsnn.optimizers._turns import Turns
 
 TINY = 1e-30  # in a mean of squares, so that no gradient means no step
+ONE_STEP = functools.partial(orthogonal.newton_schulz, steps=1)
 Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
@@ -24,11 +28,12 @@ class StiefelMuon(keras.optimizers.Optimizer):
     gradients agree. One learning rate `r` then fits networks of any depth and width:
 
     - the orthogonal kernels of the model, `depth` in number (those of a `DepthStack`
-      count each), turn by an angle of about `r / depth` each,
-      `W <- W - (r / depth) spectral_sign(T)`, with `T` the projection of `M` to the
-      tangent space; the constraint retracts what is left of order `(r / depth)^2`. As
-      such layers keep norms, the features after them change by at most `1.2 r` of
-      their norm, however many there are;
+      count each), turn by an angle of about `r / depth` a step. They take turns: a
+      kernel is stepped once in `k = min(period, depth)` steps, by `k` times as much,
+      `W <- W - (k r / depth) spectral_sign(T)`, with `T` the projection of `M` to the
+      tangent space, and retracted at once to an error below 5e-6. As such layers keep
+      norms, the features after them change by at most about `1.2 r` of their norm in a
+      step, however many layers there are;
     - any other matrix, `(fan_in, fan_out)`, moves by `r sqrt(fan_out / fan_in)`: by `r`
       in the operator norm between vectors measured by their root mean square;
     - an embedding, that is, a weight with "embedding" in its path as for
@@ -44,7 +49,10 @@ class StiefelMuon(keras.optimizers.Optimizer):
     in the kernels of a stack, and takes its biases for a matrix: use this optimizer, or
     `Stiefel(keras.optimizers.Muon())`.
 
-    Weight decay does not act on orthogonal kernels, which all have the same norm.
+    Weight decay does not act on orthogonal kernels, which all have the same norm. Their
+    constraint `keras_bsnn.constraints.Orthogonal` is not called, as the steps end on
+    the orthogonal matrices: its retraction and tolerance have no effect. It is called
+    if `ema_overwrite_frequency` is given, for averages are not orthogonal.
 
     Args:
         learning_rate: `r`, a number or a `LearningRateSchedule`. The size of a step
@@ -55,13 +63,18 @@ class StiefelMuon(keras.optimizers.Optimizer):
         nesterov: Boolean, whether to look ahead by one step of the average. Defaults to
             `True`.
         ns_steps: Integer from 1 to 100, the number of Newton-Schulz steps of
-            `spectral_sign`. Defaults to 4.
+            `spectral_sign`. Defaults to 3.
+        period: Positive integer, the number of steps in which each orthogonal kernel is
+            stepped once, if there are as many kernels. The cost of a step is nearly
+            proportional to its inverse; 1 steps all kernels in each step. Defaults to
+            32.
         name: String, the name of the optimizer. Defaults to `"stiefel_muon"`.
         **kwargs: Arguments of `keras.optimizers.Optimizer`, such as `weight_decay`,
             `clipnorm` and `use_ema`.
 
     Raises:
-        ValueError: If an argument is not as described.
+        ValueError: If an argument is not as described; or outside of compiled code, if
+            a gradient of an orthogonal kernel is not finite.
 
     Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks"
     (2024); the operator norms of Bernstein and Newhouse, arXiv 2409.20325. The tangent
@@ -81,7 +94,8 @@ class StiefelMuon(keras.optimizers.Optimizer):
         learning_rate: Rate = 0.05,
         momentum: float = 0.9,
         nesterov: bool = True,
-        ns_steps: int = 4,
+        ns_steps: int = 3,
+        period: int = 32,
         name: str = "stiefel_muon",
         **kwargs: Any,
     ):
@@ -91,9 +105,11 @@ class StiefelMuon(keras.optimizers.Optimizer):
         )
         nesterov = _check.boolean("nesterov", nesterov)
         ns_steps = orthogonal.check_steps(ns_steps, "ns_steps")
+        period = _check.integer("period", period)
         self.momentum = momentum
         self.nesterov = nesterov
         self.ns_steps = ns_steps
+        self.period = period
 
     def build(self, var_list: Variables) -> None:
         if self.built:
@@ -101,15 +117,20 @@ class StiefelMuon(keras.optimizers.Optimizer):
         super().build(var_list)
         self.momentums = self.add_optimizer_variables(var_list, "momentum")
         kernels = list(manifolds.constrained(var_list))
-        self._orthogonal = {self._get_variable_index(v) for v, _ in kernels}
-        self._depth = sum(manifold.count(v.shape) for v, manifold in kernels)
+        counts = [manifold.count(v.shape) for v, manifold in kernels]
+        self._depth = sum(counts)
+        self._period = min(self.period, self._depth)
+        firsts = itertools.accumulate(counts, initial=0)
+        self._orthogonal = {
+            self._get_variable_index(v): (manifold, Turns(first, count, self._period))
+            for (v, manifold), first, count in zip(
+                kernels, firsts, counts, strict=False
+            )
+        }
         self._directions = tuple(map(self._direction_of, var_list))
 
     def _direction_of(self, variable):
-        """The function from the values of a weight and its momentum to a step."""
-        manifold = manifolds.of(variable)
-        if manifold is not None:
-            return functools.partial(self._turn, manifold)
+        """The function from the momentum of a weight to a step."""
         layers = manifolds.stacked_axes(variable)
         if "embedding" in variable.path.lower():
             return functools.partial(_largest_row, layers=layers)
@@ -117,13 +138,8 @@ class StiefelMuon(keras.optimizers.Optimizer):
             return self._of_unit_norm
         return functools.partial(_of_unit_mean, layers=layers)
 
-    def _turn(self, manifold, w, momentum):
-        tangent = manifold.matrices(manifold.project(w, momentum))
-        turn = spectral.spectral_sign(tangent, self.ns_steps) / self._depth
-        return manifold.from_matrices(turn, w.shape)
-
-    def _of_unit_norm(self, w, momentum):
-        fan_in, fan_out = w.shape[-2:]
+    def _of_unit_norm(self, momentum):
+        fan_in, fan_out = momentum.shape[-2:]
         sign = spectral.spectral_sign(momentum, self.ns_steps)
         return math.sqrt(fan_out / fan_in) * sign
 
@@ -131,22 +147,66 @@ class StiefelMuon(keras.optimizers.Optimizer):
         index = self._get_variable_index(variable)
         return index not in self._orthogonal and super()._use_weight_decay(variable)
 
+    def apply(
+        self,
+        grads: Iterable[Tensor],
+        trainable_variables: Iterable[keras.Variable] | None = None,
+    ) -> None:
+        with constraints.upheld(not self.ema_overwrite_frequency):
+            super().apply(grads, trainable_variables)
+
     def update_step(
         self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
     ) -> None:
         index = self._get_variable_index(variable)
         # The gradient of an embedding may have some rows only: `read` adds zeros.
         gradient = ops.cast(_backend.read(gradient), variable.dtype)
-        momentum = self._averaged(self.momentums[index], gradient)
-        step = self._directions[index](_backend.read(variable), momentum)
-        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * step)
+        rate = ops.cast(learning_rate, variable.dtype)
+        average = self._averaged(self.momentums[index], gradient)
+        if index in self._orthogonal:
+            if _backend.is_concrete(average) and not ops.all(ops.isfinite(average)):
+                raise ValueError("The gradient of an orthogonal kernel is not finite.")
+            angle = rate * (self._period / self._depth)
+            values = (_backend.read(variable), average, gradient)
+            self.assign(variable, self._turned(*self._orthogonal[index], values, angle))
+        else:
+            step = self._directions[index](self._momentum(average, gradient))
+            self.assign_sub(variable, rate * step)
 
     def _averaged(self, average, gradient):
+        """Continues the moving average of the gradients."""
         keep = self.momentum
         self.assign(average, keep * average + (1 - keep) * gradient)
-        if self.nesterov:
-            return keep * average + (1 - keep) * gradient
         return _backend.read(average)
+
+    def _momentum(self, average, gradient):
+        keep = self.momentum if self.nesterov else 1.0
+        return keep * average + (1 - keep) * gradient
+
+    def _turned(self, manifold, turns, values, angle):
+        """A kernel in which those matrices are stepped whose turn it is.
+
+        The values are its own, and those of its average and its gradient.
+        """
+        w = values[0]
+        indices, is_due = turns.due(self.iterations)
+
+        def stepped():
+            matrices = [_batch(manifold.matrices(x)) for x in values]
+            own, *others = (ops.take(x, indices, axis=0) for x in matrices)
+            turned = self._step(own, self._momentum(*others), angle)
+            turned = ops.where(is_due[:, None, None], turned, own)
+            every = ops.scatter_update(matrices[0], indices[:, None], turned)
+            return manifold.from_matrices(every, w.shape)
+
+        if turns.is_always_due:
+            return stepped()
+        return ops.cond(ops.any(is_due), stepped, lambda: w)
+
+    def _step(self, matrices, momentum, angle):
+        tangent = orthogonal.project_tangent(matrices, momentum)
+        turn = spectral.spectral_sign(tangent, self.ns_steps)
+        return orthogonal.retract(matrices - angle * turn, ONE_STEP)
 
     def get_config(self) -> Config:
         return {
@@ -154,18 +214,24 @@ class StiefelMuon(keras.optimizers.Optimizer):
             "momentum": self.momentum,
             "nesterov": self.nesterov,
             "ns_steps": self.ns_steps,
+            "period": self.period,
         }
 
 
-def _of_unit_mean(w, momentum, layers):
+def _batch(matrices):
+    """Matrices with one axis in front, whatever these had."""
+    return ops.reshape(matrices, (-1, *matrices.shape[-2:]))
+
+
+def _of_unit_mean(momentum, layers):
     """The momentum, scaled to a mean square of 1 in each layer."""
-    axes = tuple(range(layers, len(w.shape)))
+    axes = tuple(range(layers, len(momentum.shape)))
     squares = ops.mean(ops.square(momentum), axis=axes, keepdims=True)
     return momentum * ops.rsqrt(squares + TINY)
 
 
-def _largest_row(w, momentum, layers):
+def _largest_row(momentum, layers):
     """The momentum, scaled to a mean square of 1 in its largest row, in each layer."""
     squares = ops.mean(ops.square(momentum), axis=-1, keepdims=True)
-    axes = tuple(range(layers, len(w.shape) - 1))
+    axes = tuple(range(layers, len(momentum.shape) - 1))
     return momentum * ops.rsqrt(ops.max(squares, axis=axes, keepdims=True) + TINY)
