@@ -136,6 +136,8 @@ def _timed(contender, given):
         "build_seconds": built - started,
         "first_step_seconds": first,
         "step_seconds": statistics.median(steady),
+        "mean_step_seconds": statistics.mean(steady),
+        "slowest_step_seconds": max(steady),
         "steps": len(steady),
         "peak_memory_bytes": memory.peak(),
         "device": device(),

@@ -108,6 +108,19 @@ def test_retraction(tmp_path, run):
     assert rows[tolerant]["last_error"] <= rows[tolerant]["largest_error"]
 
 
+def test_recipe(tmp_path, run, capsys):
+    out = tmp_path / "recipe.json"
+    plain, ours = "SGD, no constraint, TensorFlow", "StiefelMuon, TensorFlow"
+    small = ["--sizes", "6,8,16", "--steps", "8", "--warm-up", "2", "--repeats", "1"]
+    small += ["--dataset", "digits", "--contenders", plain, ours, "--out", out]
+    run("recipe.py", *small)
+    rows = {row["contender"]: row for row in result(out)}
+    assert rows[plain]["ratio"] == 1 and rows[ours]["ratio"] > 0
+    assert rows[plain]["largest_error"] > 1e-3
+    assert rows[ours]["largest_error"] < 1e-5
+    assert "6 x 8, 16" in capsys.readouterr().out
+
+
 def test_fold(tmp_path, run):
     out, readme = tmp_path / "fold.json", tmp_path / "README.md"
     readme.write_text("<!-- fold.py: begin -->\n<!-- fold.py: end -->\n")

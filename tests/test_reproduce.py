@@ -134,6 +134,29 @@ def test_transfer(tmp_path, run, capsys):
     assert result(out) == points
 
 
+@slow_on_jax
+def test_optimizers(tmp_path, run, capsys):
+    """Those that were tried in place of the spectral sign train as well."""
+    out = tmp_path / "optimizers.json"
+    tried = "sign of the 8 largest values, others scaled"
+    small = ["--depth", 6, "--width", 12, "--batch-size", 64, "--seeds", 0]
+    run("bsnn_optimizers.py", *SMALL, *small, "--optimizers", tried, "--out", out)
+    (row,) = result(out)
+    assert row["accuracy"] > 0.5
+    assert "0.1" in capsys.readouterr().out
+
+
+@slow_on_jax
+def test_time(tmp_path, run, capsys):
+    out = tmp_path / "time.json"
+    small = ["--depth", 6, "--width", 16, "--batch-size", 64, "--seeds", 0]
+    small += ["--every", 5, "--accuracy", 0.6, "--optimizers", "StiefelMuon"]
+    run("bsnn_time.py", *SMALL, *small, "--out", out)
+    (row,) = result(out)
+    assert row["reached"] and row["step"] % 5 == 0 and row["step"] < 46
+    assert "1 of 1" in capsys.readouterr().out
+
+
 def test_the_clock_stops_while_it_evaluates(training):
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
     model.add(keras.layers.Dense(10))

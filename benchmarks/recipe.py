@@ -1,0 +1,161 @@
+"""What a step of training costs with each optimizer, beside the network's own cost.
+
+    python benchmarks/recipe.py --readme README.md
+
+`bsnn_mlp`, ReLU, on MNIST, with each optimizer at the rate that trains it best at 100
+layers (`examples/reproduce/bsnn_optimizers.py`). It is timed after `--warm-up` steps,
+when weights move as they do in training, in a process of its own; the contenders run in
+turn, `--repeats` times.
+
+Reported are the mean of the steps, which is what a user pays, also where retractions
+are rare; its ratio to SGD without a constraint; the slowest step; the share of the
+kernels that are brought back to orthogonal in a step, that is, whose error falls by
+half; and the largest orthogonality error after any step.
+"""
+
+import functools
+
+import _workers
+import numpy as np
+from _workers import Contender, Training
+from runner import Experiment, columns
+
+FIELDS = ("mean_step_seconds", "slowest_step_seconds", "brought_back", "largest_error")
+PLAIN = "SGD, no constraint"
+
+
+def run(args, **case):
+    rows = _workers.compare(
+        *(__file__, CONTENDERS, args, FIELDS),
+        **{**case, "dataset": args.dataset, "warm_up": args.warm_up},
+    )
+    times = {row["contender"]: row.get("mean_step_seconds") for row in rows}
+    for row in rows:
+        plain = times.get(f"{PLAIN}, {row['contender'].rpartition(', ')[2]}")
+        step = row.get("mean_step_seconds")
+        row["ratio"] = step / plain if step and plain else None
+    return rows
+
+
+def cell(text):
+    """A cell that is empty where a contender failed."""
+    return lambda row: "" if "failed" in row else text.format(**row)
+
+
+TABLE = {
+    "": "{contender}",
+    "layers x units, batch": "{depth} x {units}, {batch_size}",
+    "step": lambda row: row.get("failed") or f"{1e3 * row['mean_step_seconds']:.0f} ms",
+    "against SGD": lambda row: f"{row['ratio']:.2f}" if row.get("ratio") else "",
+    "slowest": lambda row: f"{1e3 * row['slowest_step_seconds']:.0f} ms",
+    "brought back": cell("{brought_back:.1%}"),
+    "largest error": cell("{largest_error:.0e}"),
+}
+
+
+# What the workers build.
+
+
+def build(case, optimizer, jit=True, tangent_gradient=False, constrained=True):
+    """A model that has been trained for a while, and the batches that are to follow."""
+    import keras
+
+    from keras_bsnn import datasets, manifolds, models
+
+    keras.utils.set_random_seed(0)
+    images = datasets.IMAGE_SETS[case.dataset]
+    model = models.bsnn_mlp(
+        *(case.depth, case.units, "relu"),
+        classes=images.classes,
+        input_shape=images.shape,
+        seed=0,
+        tangent_gradient=tangent_gradient,
+    )
+    kernels = list(manifolds.constrained(model.trainable_variables))
+    if not constrained:
+        for kernel, _ in kernels:
+            kernel.constraint = None
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer(keras), loss, jit_compile=jit)
+    data = datasets.load(case.dataset, "train", case.batch_size, seed=0).repeat()
+    x, y = map(
+        np.concatenate,
+        zip(*data.take(case.warm_up + case.steps + 1).as_numpy_iterator(), strict=True),
+    )
+    count = case.warm_up * case.batch_size
+    settings = {"batch_size": case.batch_size, "shuffle": False, "verbose": 0}
+    model.fit(x[:count], y[:count], **settings)
+    errors = Errors(kernels)
+    return Training(
+        model=model, data=(x[count:], y[count:]), after=errors, report=errors.report
+    )
+
+
+class Errors:
+    """The orthogonality errors of kernels after each step."""
+
+    def __init__(self, kernels):
+        self.kernels = kernels
+        self.errors = []
+
+    def __call__(self):
+        found = [np.ravel(manifold.error(kernel)) for kernel, manifold in self.kernels]
+        self.errors.append(np.concatenate(found))
+
+    def report(self):
+        errors = np.array(self.errors)
+        fell = errors[1:] < np.maximum(errors[:-1] / 2, 1e-6)
+        was_off = errors[:-1] > 2e-6
+        return {
+            "brought_back": float(np.mean(fell & was_off)),
+            "largest_error": float(errors.max()),
+        }
+
+
+def sgd(keras, rate=0.01):
+    return keras.optimizers.SGD(rate, momentum=0.9)
+
+
+def stiefel(keras, inner, rate):
+    from keras_bsnn.optimizers import Stiefel
+
+    return Stiefel(getattr(keras.optimizers, inner)(rate))
+
+
+def stiefel_muon(keras, **kwargs):
+    from keras_bsnn.optimizers import StiefelMuon
+
+    return StiefelMuon(0.1, **kwargs)
+
+
+OPTIMIZERS = {
+    PLAIN: {"optimizer": sgd, "constrained": False},
+    "SGD, tangent gradient": {"optimizer": sgd, "tangent_gradient": True},
+    "Stiefel(Adam)": {"optimizer": functools.partial(stiefel, inner="Adam", rate=1e-3)},
+    "Stiefel(Muon)": {"optimizer": functools.partial(stiefel, inner="Muon", rate=1e-3)},
+    "StiefelMuon, period 1": {"optimizer": functools.partial(stiefel_muon, period=1)},
+    "StiefelMuon": {"optimizer": stiefel_muon},
+}
+BACKENDS = {"TensorFlow XLA": True, "TensorFlow": False, "JAX": True}
+CONTENDERS = {
+    f"{name}, {backend}": Contender(
+        backend.split()[0].lower(), functools.partial(build, jit=jit, **settings)
+    )
+    for backend, jit in BACKENDS.items()
+    for name, settings in OPTIMIZERS.items()
+}
+
+EXPERIMENT = Experiment(
+    __file__,
+    run,
+    columns(TABLE),
+    rows=lambda args: [_workers.case(text) for text in args.sizes],
+    options={
+        **_workers.options(CONTENDERS, seconds=60.0),
+        **{"sizes": ["200,128,128", "200,512,128"], "dataset": "mnist"},
+        **{"steps": 60, "warm_up": 200},
+    },
+)
+
+if __name__ == "__main__":
+    _workers.main(EXPERIMENT, CONTENDERS)
