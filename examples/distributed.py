@@ -21,7 +21,6 @@ machines, start one worker on each, with a folder that all of them see:
 
 import argparse
 import contextlib
-import functools
 import json
 import os
 import signal
@@ -43,8 +42,7 @@ from keras_bsnn.optimizers import StiefelMuon
 
 BACKENDS = {"data": "jax", "depth": "jax", "mirrored": "tensorflow"}
 MODELS = {
-    # The optimizer projects, so that the gradient need not.
-    "bsnn": functools.partial(models.bsnn_mlp, tangent_gradient=False),
+    "bsnn": models.bsnn_mlp,
     "batchnorm": models.batchnorm_mlp,
 }
 # Each weight of a DepthStack, but neither its output nor what is in its block.

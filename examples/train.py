@@ -7,7 +7,6 @@ In `--out` it leaves `model.keras`, `saved_model/`, `history.csv`, `signals.png`
 """
 
 import argparse
-import functools
 import json
 import shutil
 import sys
@@ -48,8 +47,7 @@ class Network(NamedTuple):
 
 
 MODELS = {
-    # The optimizer projects, so that the gradient need not.
-    "bsnn": Network(functools.partial(models.bsnn_mlp, tangent_gradient=False), "gelu"),
+    "bsnn": Network(models.bsnn_mlp, "gelu"),
     "batchnorm": Network(models.batchnorm_mlp, "tanh"),
     "roaf": Network(
         models.roaf_mlp, "relu", ("c", "filter"), keras.optimizers.Adam, 0.01

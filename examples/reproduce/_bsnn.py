@@ -67,8 +67,7 @@ def network(recipe, form, depth, units, dataset, seed):
     data = _training.shape_of(dataset)
     if recipe.kernels == "best":
         function = FUNCTIONS[form.removeprefix("gp_")]
-        # The optimizer projects, so that the gradient need not.
-        kwargs = {"eta": recipe.eta, "seed": seed, "tangent_gradient": False}
+        kwargs = {"eta": recipe.eta, "seed": seed}
         return models.bsnn_mlp(depth, units, function, **data, **kwargs)
     activation = authors_activation(form)
     constraint = {

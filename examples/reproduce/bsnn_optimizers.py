@@ -93,7 +93,7 @@ def rows(args):
 def run(args, optimizer, learning_rate, seed):
     keras.utils.set_random_seed(seed)
     data = _training.load(args.dataset, args.batch_size, True, seed)
-    more = {**_training.shape_of(args.dataset), "seed": seed, "tangent_gradient": False}
+    more = {**_training.shape_of(args.dataset), "seed": seed}
     model = models.bsnn_mlp(args.depth, args.width, args.activation, **more)
     schedule = _training.warm_up_and_decay(learning_rate, len(data["fit"]))
     return _training.fit(model, OPTIMIZERS[optimizer][0](schedule), data)[-1]

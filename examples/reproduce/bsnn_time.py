@@ -31,7 +31,7 @@ OPTIMIZERS = {
 def run(args, seed, optimizer):
     keras.utils.set_random_seed(seed)
     data = _training.load(args.dataset, args.batch_size, True, seed)
-    more = {**_training.shape_of(args.dataset), "seed": seed, "tangent_gradient": False}
+    more = {**_training.shape_of(args.dataset), "seed": seed}
     model = models.bsnn_mlp(args.depth, args.width, args.activation, **more)
     make, rate = OPTIMIZERS[optimizer]
     schedule = _training.warm_up_and_decay(rate, args.epochs * len(data["fit"]))

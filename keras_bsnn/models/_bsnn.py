@@ -25,16 +25,17 @@ def bsnn_mlp(
     retraction: Retraction = "newton_schulz",
     seed: int | None = None,
     stacked: bool = True,
-    tangent_gradient: bool = True,
+    tangent_gradient: bool = False,
 ) -> keras.Sequential:
     """A bidirectionally self-normalizing network with `depth` orthogonal hidden layers.
 
     The layers are `Flatten`, a `Dense` whose outputs are normalized to the norm
     `sqrt(units)` that the theory starts from, `depth` layers `OrthogonalDense` without
-    bias, and a `Dense` to the logits. During training the orthogonality error stays
-    below 1e-4; `keras_bsnn.callbacks.Retract` brings it below 1e-6 at the end.
+    bias, and a `Dense` to the logits.
 
-    `keras_bsnn.optimizers.StiefelMuon(0.05)` trains the network at any depth and width.
+    `keras_bsnn.optimizers.StiefelMuon(0.05)` trains the network at any depth and width,
+    and keeps the orthogonality error below 1e-5. With other optimizers it stays below
+    1e-4; `keras_bsnn.callbacks.Retract` brings it below 1e-6 at the end.
 
     Args:
         depth: The number of orthogonal layers, an integer of at least 1. Defaults to
@@ -60,8 +61,9 @@ def bsnn_mlp(
             compile time does not grow with depth, or separate layers. Defaults to
             `True`.
         tangent_gradient: A boolean: whether `OrthogonalDense` projects the gradients of
-            its kernel. Optimizers that project by themselves, such as those of
-            `keras_bsnn.optimizers`, do not need it. Defaults to `True`.
+            its kernel, so that fewer kernels need a retraction. The optimizers of
+            `keras_bsnn.optimizers` project by themselves; with others, wide layers are
+            trained faster with it. Defaults to `False`.
 
     Returns:
         A `keras.Sequential` that is not compiled. Its input has the shape `(batch,
