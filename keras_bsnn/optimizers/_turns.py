@@ -1,14 +1,15 @@
 """Whose turn it is: of many kernels, a few in each step, one after the other."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from keras import ops
 
 from keras_bsnn._types import Tensor
 
 
-class Turns(NamedTuple):
+@dataclass(frozen=True)
+class Turns:
     """Of a weight with many matrices, those whose turn it is.
 
     All matrices of a model are numbered; number `i` is due in the steps that leave the
