@@ -65,9 +65,9 @@ class StiefelMuon(keras.optimizers.Optimizer):
         ns_steps: Integer from 1 to 100, the number of Newton-Schulz steps of
             `spectral_sign`. Defaults to 3.
         period: Positive integer, the number of steps in which each orthogonal kernel is
-            stepped once, if there are as many kernels. The cost of a step is nearly
-            proportional to its inverse; 1 steps all kernels in each step. Defaults to
-            32.
+            stepped once, if there are as many kernels: what the optimizer adds to the
+            cost of a step is nearly proportional to its inverse. A training of fewer
+            steps leaves some kernels as they are. Defaults to 32.
         name: String, the name of the optimizer. Defaults to `"stiefel_muon"`.
         **kwargs: Arguments of `keras.optimizers.Optimizer`, such as `weight_decay`,
             `clipnorm` and `use_ema`.
