@@ -43,11 +43,15 @@ def test_a_step_of_stiefel_is_the_retracted_tangent_step(shape, rate, seed):
 
 
 @property_of(optimizers.StiefelMuon)
-@given(shapes, rates, seeds, st.floats(0, 0.99), st.booleans(), st.floats(-6, 6))
+@given(
+    *(shapes, rates, seeds, st.floats(0, 0.99), st.booleans(), st.floats(-6, 6)),
+    st.integers(1, 40),
+)
 def test_a_step_of_muon_is_bounded_whatever_the_gradient(
-    shape, rate, seed, momentum, nesterov, exponent
+    shape, rate, seed, momentum, nesterov, exponent, period
 ):
-    optimizer = again(optimizers.StiefelMuon(rate, momentum, nesterov))
+    optimizer = optimizers.StiefelMuon(rate, momentum, nesterov, period=period)
+    optimizer = again(optimizer)
     variable, variable.constraint = kernel(shape, seed)
     before = array(variable)
     gradient = (10.0**exponent * normal(shape, seed + 1)).astype("float32")
@@ -55,8 +59,9 @@ def test_a_step_of_muon_is_bounded_whatever_the_gradient(
     after = array(variable)
     assert error_of(after) < 1e-5
     depth = np.prod(shape[:-2])
+    angle = rate * min(period, depth) / depth
     moved = np.linalg.norm(after - before, 2, axis=(-2, -1))
     # The retraction goes to the nearest: no farther than the step had gone.
-    assert moved.max() < 2 * 1.204 * rate / depth + 1e-5
+    assert moved.max() < 2 * 1.204 * angle + 1e-5
     tangent = array(orthogonal.project_tangent(before.astype("float32"), gradient))
     assert ((after - before) * tangent).sum() < 0
