@@ -61,9 +61,9 @@ def bsnn_mlp(
             compile time does not grow with depth, or separate layers. Defaults to
             `True`.
         tangent_gradient: A boolean: whether `OrthogonalDense` projects the gradients of
-            its kernel, so that fewer kernels need a retraction. The optimizers of
-            `keras_bsnn.optimizers` project by themselves; with others, wide layers are
-            trained faster with it. Defaults to `False`.
+            its kernel, so that fewer kernels need a retraction while steps are small.
+            The optimizers of `keras_bsnn.optimizers` project by themselves. Defaults to
+            `False`.
 
     Returns:
         A `keras.Sequential` that is not compiled. Its input has the shape `(batch,

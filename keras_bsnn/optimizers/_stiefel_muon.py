@@ -32,8 +32,8 @@ class StiefelMuon(keras.optimizers.Optimizer):
       kernel is stepped once in `k = min(period, depth)` steps, by `k` times as much,
       `W <- W - (k r / depth) spectral_sign(T)`, with `T` the projection of `M` to the
       tangent space, and retracted at once to an error below 5e-6. As such layers keep
-      norms, the features after them change by at most about `1.2 r` of their norm in a
-      step, however many layers there are;
+      norms, the features after them change by at most `1.2 r` of their norm in a step
+      where `k` divides `depth`, and otherwise so on average and by less than `2.4 r`;
     - any other matrix, `(fan_in, fan_out)`, moves by `r sqrt(fan_out / fan_in)`: by `r`
       in the operator norm between vectors measured by their root mean square;
     - an embedding, that is, a weight with "embedding" in its path as for
