@@ -63,7 +63,7 @@ def dry_run(function, *arguments):
     jax.eval_shape(function, *arguments)
 
 
-def loop(step, carry, count, reverse=False, like=()):
+def loop(step, carry, count, reverse=False, like=(), unroll=1):
     if isinstance(count, int) and count == 1:
         carry, outputs = step(0, carry)
         return carry, jax.tree.map(lambda x: x[None], outputs)
@@ -75,7 +75,10 @@ def loop(step, carry, count, reverse=False, like=()):
 
     dtypes: list = []
     indices = jax.numpy.arange(count)
-    last, outputs = jax.lax.scan(written, carry, indices, reverse=reverse)
+    on_gpu = jax.default_backend() == "gpu"
+    last, outputs = jax.lax.scan(
+        written, carry, indices, reverse=reverse, unroll=unroll if on_gpu else 1
+    )
     return last, jax.tree.map(lambda x, dtype: x.astype(dtype), outputs, dtypes[0])
 
 

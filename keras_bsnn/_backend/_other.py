@@ -83,7 +83,7 @@ def dry_run(function, *arguments):
     function(*arguments)
 
 
-def loop(step, carry, count, reverse=False, like=()):
+def loop(step, carry, count, reverse=False, like=(), unroll=1):
     collected = [None] * count
     for i in reversed(range(count)) if reverse else range(count):
         carry, collected[i] = step(i, carry)

@@ -57,7 +57,7 @@ def compiled(function, jit_compile):
     return tf.function(function, autograph=False, jit_compile=True)
 
 
-def loop(step, carry, count, reverse=False, like=()):
+def loop(step, carry, count, reverse=False, like=(), unroll=1):
     """`for i in range(count): carry, outputs = step(i, carry)`, compiled once.
 
     Args:
@@ -68,6 +68,7 @@ def loop(step, carry, count, reverse=False, like=()):
         reverse: whether `i` falls instead.
         like: structure of tensors with the dtypes that the outputs are expected to
             have. If they have others, the step is traced twice.
+        unroll: how many steps a turn of the loop takes on a GPU; under JAX only.
 
     Returns:
         The last carry, and the outputs, stacked along a first axis by `i`.

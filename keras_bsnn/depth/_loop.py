@@ -76,7 +76,9 @@ def _forward(rule, carry, layers, loop, keep):
         return found.carry, (found.outputs, found.updates, kept)
 
     like = carry if keep else ()
-    last, stacked = _backend.loop(step, carry, loop.depth, like=like)
+    last, stacked = _backend.loop(
+        step, carry, loop.depth, like=like, unroll=rule.unroll
+    )
     return last, *stacked
 
 
@@ -92,7 +94,9 @@ def _backward(rule, first, kept, layers, loop, gradient):
             return rule.pull(Step(of_carry, outputs), slices, layer)
 
         like = rule.pulled_like(of_carry, layers)
-        return _backend.loop(pull, of_carry, count, reverse=True, like=like)
+        return _backend.loop(
+            pull, of_carry, count, reverse=True, like=like, unroll=rule.unroll
+        )
 
     if size is None:
         prepared = rule.prepare(rule.entering(first, None, True), kept, layers)
@@ -124,6 +128,7 @@ def _backward(rule, first, kept, layers, loop, gradient):
         loop.depth // size,
         reverse=True,
         like=_backend.floats(layers.weights),
+        unroll=max(1, rule.unroll // size),
     )
     return of_carry, _backend.map_tensors(merge, weights), shared
 

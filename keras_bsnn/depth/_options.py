@@ -64,7 +64,7 @@ class Option(Rule):
 
     def __init__(self, rule):
         self.rule = rule
-        self.chunk = rule.chunk
+        self.chunk, self.unroll = rule.chunk, rule.unroll
 
     def enter(self, inputs):
         return self.rule.enter(inputs)

@@ -79,6 +79,9 @@ class Rule:
     Attributes:
         chunk: largest number of layers that `prepare` and `gradients` see at once, an
             integer; `None`, the default, for all layers.
+        unroll: number of layers that one turn of the loop computes on a GPU, under JAX,
+            an integer. Where layers are small, turns take longer than what they
+            compute; the time to compile grows with it. Defaults to 1.
 
     Source: this package.
 
@@ -113,6 +116,7 @@ class Rule:
     """
 
     chunk: int | None = None
+    unroll: int = 1
 
     def enter(self, inputs: Any) -> Any:
         """The carry that enters the first layer, from the inputs of the stack."""

@@ -198,6 +198,7 @@ class DenseRule(Rule):
     """
 
     chunk = 64
+    unroll = 16
 
     def __init__(self, activation, dtype, tangent=False):
         self.activation = activation

@@ -121,6 +121,7 @@ class EinsumRule(Rule):
     """
 
     chunk = 64
+    unroll = 16
 
     def __init__(self, equation: str, activation: Pointwise, dtype: str) -> None:
         self.equation = equation

@@ -27,6 +27,7 @@ class ROAFRule(Rule):
     """
 
     chunk = 64
+    unroll = 16
 
     def __init__(
         self,
