@@ -8,7 +8,7 @@ same cores.
 """
 
 import contextlib
-import importlib
+import importlib.util
 import json
 import os
 import resource
@@ -46,7 +46,9 @@ class Training(NamedTuple):
 
 # What a worker imports first: Keras' `fit` would import TensorFlow in the first step,
 # and PyTorch's optimizers would import `torch._dynamo` when they are made.
-KERAS, JAX, TORCH = ("tensorflow", "keras_bsnn"), ("jax",), ("torch._dynamo",)
+HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
+KERAS = ("tensorflow", "keras_bsnn") if HAS_TENSORFLOW else ("keras_bsnn",)
+JAX, TORCH = ("jax",), ("torch._dynamo",)
 
 
 class Contender(NamedTuple):
@@ -104,6 +106,7 @@ def compare(script, contenders, args, fields, **given):
         List of a dict for each contender.
     """
     given = {"steps": args.steps, "seconds": args.seconds, **given}
+    given["on_gpu"] = has_gpu()
     case = Namespace(**given)
     found = {n: [] for n in args.contenders if contenders[n].takes_part(case)}
     for _ in range(args.repeats):
@@ -317,18 +320,36 @@ def _ru_maxrss():
 
 
 def _device_peak():
-    jax = _loaded_jax()
-    statistics_of = jax and jax.local_devices()[0].memory_stats()
-    return (statistics_of or {}).get("peak_bytes_in_use")
+    if jax := _loaded_jax():
+        statistics_of = jax.local_devices()[0].memory_stats()
+        return (statistics_of or {}).get("peak_bytes_in_use")
+    cuda = _loaded_cuda()
+    return cuda and cuda.max_memory_allocated()
 
 
 def device():
-    """The name of the accelerator that JAX uses, or "cpu"."""
-    jax = _loaded_jax()
-    return jax.local_devices()[0].device_kind if jax else "cpu"
+    """The name of the accelerator that JAX or PyTorch uses, or "cpu"."""
+    if jax := _loaded_jax():
+        return jax.local_devices()[0].device_kind
+    cuda = _loaded_cuda()
+    return cuda.get_device_name() if cuda else "cpu"
+
+
+def has_gpu():
+    """Whether the backend of this process has one."""
+    import keras
+
+    return any("gpu" in name for name in keras.distribution.list_devices())
 
 
 def _loaded_jax():
     """JAX, if this worker runs on it."""
     uses_jax = os.environ.get("KERAS_BACKEND") == "jax"
     return sys.modules.get("jax") if uses_jax else None
+
+
+def _loaded_cuda():
+    """PyTorch's part for GPUs, if this worker runs on it and has one."""
+    torch = sys.modules.get("torch")
+    runs_on_torch = torch and os.environ.get("KERAS_BACKEND") == "torch"
+    return torch.cuda if runs_on_torch and torch.cuda.is_available() else None

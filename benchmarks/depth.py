@@ -75,13 +75,13 @@ def data(case):
 
 
 def kernels(case):
-    """Orthogonal ones, drawn one by one: what is not kept must not count as memory."""
-    random = np.random.default_rng(1)
-    found = np.empty((case.depth, case.units, case.units), np.float32)
+    """Orthogonal ones: one is drawn, and the others have its rows in another order."""
+    shape = (case.units, case.units)
+    normal = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+    q, _ = np.linalg.qr(normal)
+    found = np.empty((case.depth, *shape), np.float32)
     for i in range(case.depth):
-        normal = random.standard_normal(found.shape[1:], dtype=np.float32)
-        q, r = np.linalg.qr(normal)
-        found[i] = q * np.sign(np.diag(r))
+        found[i] = np.roll(q, i, axis=0)
     return found
 
 
@@ -112,7 +112,7 @@ def keras_model(case, jit=True, orthogonal=False, stacked=True):
     return Training(model=model, data=np.tile(data(case), (1, case.steps + 1, 1)))
 
 
-def jax_scan(case):
+def jax_scan(case, unroll=1):
     import jax
     import jax.numpy as jnp
 
@@ -124,7 +124,7 @@ def jax_scan(case):
         return scale * (z + epsilon * gelu) + shift, None
 
     def loss(w, x, y):
-        return jnp.mean((jax.lax.scan(layer, x, w)[0] - y) ** 2)
+        return jnp.mean((jax.lax.scan(layer, x, w, unroll=unroll)[0] - y) ** 2)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(w, velocity, x, y):
@@ -143,29 +143,65 @@ def jax_scan(case):
     return Training(train)
 
 
-def torch_loop(case, compiled=False):
+def torch_loop(case, compiled=None, graph=False):
+    """A loop in Python.
+
+    Args:
+        case: the size.
+        compiled: what `torch.compile` is given, the `"network"` or the `"layer"`, or
+            `None`.
+        graph: whether the kernels of a step are recorded once, as a CUDA graph.
+    """
     import torch
     from torch.nn.functional import gelu, mse_loss
 
+    torch.set_float32_matmul_precision("high")  # TF32 on GPUs, as JAX has it
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     epsilon, scale, shift = case.constants
-    weights = [torch.nn.Parameter(torch.from_numpy(w)) for w in kernels(case)]
+    weights = [torch.from_numpy(w).to(device) for w in kernels(case)]
+    weights = [torch.nn.Parameter(w) for w in weights]
     optimizer = torch.optim.SGD(weights, RATE, MOMENTUM)
-    x, y = map(torch.from_numpy, data(case))
+    x, y = (torch.from_numpy(a).to(device) for a in data(case))
+
+    def layer(h, w):
+        z = h @ w
+        return scale * (z + epsilon * gelu(z)) + shift
+
+    layer = torch.compile(layer) if compiled == "layer" else layer
 
     def loss(weights, h, y):
         for w in weights:
-            z = h @ w
-            h = scale * (z + epsilon * gelu(z)) + shift
+            h = layer(h, w)
         return mse_loss(h, y)
 
-    loss = torch.compile(loss) if compiled else loss
+    loss = torch.compile(loss) if compiled == "network" else loss
 
     def train():
         optimizer.zero_grad()
         loss(weights, x, y).backward()
         optimizer.step()
 
-    return Training(train)
+    step = recorded(torch, train) if graph else train
+
+    def synchronized():
+        step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return Training(synchronized)
+
+
+def recorded(torch, train):
+    """What replays a step, after some that were not recorded."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            train()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        train()
+    return graph.replay
 
 
 def ours(backend, jit=True, **kwargs):
@@ -175,6 +211,10 @@ def ours(backend, jit=True, **kwargs):
 def shallow(case):
     """Not where compiling layer by layer takes hours."""
     return case.depth <= 200
+
+
+def on_gpu(case):
+    return case.on_gpu
 
 
 def wide(case):
@@ -192,9 +232,18 @@ CONTENDERS = {
     )._replace(takes_part=wide),
     "ours, JAX, orthogonal": ours("jax", orthogonal=True)._replace(takes_part=wide),
     REFERENCE: Contender("jax", jax_scan, JAX),
+    f"{REFERENCE}, unroll=16": Contender(
+        "jax", functools.partial(jax_scan, unroll=16), JAX, on_gpu
+    ),
     "PyTorch loop": Contender("torch", torch_loop, TORCH),
     "torch.compile": Contender(
-        "torch", functools.partial(torch_loop, compiled=True), TORCH, shallow
+        "torch", functools.partial(torch_loop, compiled="network"), TORCH, shallow
+    ),
+    "PyTorch, CUDA graph": Contender(
+        "torch",
+        functools.partial(torch_loop, compiled="layer", graph=True),
+        TORCH,
+        on_gpu,
     ),
     "keras.Sequential": ours("tensorflow", stacked=False)._replace(takes_part=shallow),
 }

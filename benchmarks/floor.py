@@ -2,9 +2,9 @@
 
     python benchmarks/floor.py --results benchmarks/results/depth.json
 
-It measures, with JAX in float32, the rate of matrix products and of copies, and counts
-the operations and bytes of a step of `depth` layers `phi(h @ W)` under SGD with
-momentum:
+For each of `--cases`, given as layers, units and batch size, it measures, with JAX in
+float32, the rate of matrix products and of copies, and counts the operations and bytes
+of a step of `depth` layers `phi(h @ W)` under SGD with momentum:
 
 - three products of `2 batch units^2` operations for each layer (one more for the
   tangent gradient); as batched products, and with two of them in the chain, where a
@@ -17,10 +17,12 @@ The largest of the three is the floor, for a network that no cache holds. Each r
 measured under JAX's default precision (TF32 on recent GPUs), and under the highest.
 """
 
+import itertools
 import statistics
 import time
 from pathlib import Path
 
+import _workers
 import jax
 import jax.numpy as jnp
 from runner import Experiment, markdown, read
@@ -108,8 +110,16 @@ def measured(results, depth, units, batch_size):
 
 
 def table(records):
+    """A table for each size."""
+    sizes = ("depth", "units", "batch_size")
+    groups = itertools.groupby(records, lambda row: [row[key] for key in sizes])
+    return "\n\n".join(of_size(list(rows)) for _, rows in groups)
+
+
+def of_size(records):
     """A column for each precision and step; rows for rates, times and ratios."""
-    heads = [records[0]["device"]]
+    size = "{depth:,} x {units:,}, batch {batch_size:,}: {device}"
+    heads = [size.format(**records[0])]
     heads += [f"{row['precision']}, {row['step']}" for row in records]
     lines = []
     for key in records[0]:
@@ -127,9 +137,9 @@ if __name__ == "__main__":
         __file__,
         run,
         table,
-        rows={"depth": "depth", "units": "units", "batch_size": "batch_size"},
+        rows=lambda args: [_workers.case(text) for text in args.cases],
         options={
-            **{"depth": 200, "units": 500, "batch_size": 128, "rounds": 10},
+            **{"cases": ["200,500,128"], "rounds": 10},
             **{"megabytes": 1024, "results": str},  # that are copied; of depth.py
         },
     ).main()

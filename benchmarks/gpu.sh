@@ -1,6 +1,12 @@
 #!/bin/sh
-# The benchmarks that JAX can run on a GPU: benchmarks/gpu.sh [FOLDER FOR RESULTS]
-# PYTHON chooses the interpreter; it needs this package and jax[cuda12].
+# What JAX can measure on one GPU, in about 9 minutes: benchmarks/gpu.sh [FOLDER]
+#
+# First whether the numbers are right, then the steps of stacks, of the optimizers and of
+# the recurrent layer, next to scans by hand and to PyTorch, and to their floor; what
+# tells most comes first. What is in FOLDER, by default benchmarks/results/gpu, is not
+# measured anew. PYTHON chooses the interpreter; it needs this package, jax[cuda12] or
+# jax[cuda13], and torch. Where there is no GPU, SMALL=1 runs all of it at sizes that a
+# CPU does in minutes.
 set -eu
 
 here=$(dirname "$0")
@@ -8,14 +14,48 @@ out=${1:-"$here/results/gpu"}
 python=${PYTHON:-python3}
 export KERAS_BACKEND=jax
 export TF_CPP_MIN_LOG_LEVEL=3
-# The script and its workers, and TensorFlow alongside JAX, share the memory of the GPU.
+# The script and its workers share the memory of the GPU.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
-export TF_FORCE_GPU_ALLOW_GROWTH=true
+
+if [ -n "${SMALL:-}" ]; then
+    steps=5 narrow=20,16,32 wide=5,64,32 shallow=10,16,32 deep=100,16,32 widest=4,96,32
+    recipes="20,16,32 20,32,32" sequences="50,16,8 100,16,8"
+else
+    steps=30 narrow=1000,64,128 wide=300,1024,4096 shallow=100,64,128
+    deep=10000,64,128 widest=100,4096,4096
+    recipes="200,128,128 200,1024,1024" sequences="784,256,100 10000,128,20"
+fi
+
+measure() { # SCRIPT, and its own arguments
+    script=$1
+    shift
+    "$python" "$here/$script.py" --out "$out/$script.json" --steps "$steps" \
+        --repeats 1 --seconds 3 --timeout 80 "$@"
+}
+
+stack() { # SIZE, and the contenders next to ours
+    size=$1
+    shift
+    measure depth --figure "$out/depth.png" --cases "$size" \
+        --contenders "ours, JAX" "$@"
+}
 
 mkdir -p "$out"
-"$python" "$here/depth.py" --out "$out/depth.json" --figure "$out/depth.png" \
-    --contenders "ours, JAX" "ours, JAX, orthogonal" "jax.lax.scan"
-"$python" "$here/retraction.py" --out "$out/retraction.json" \
-    --contenders "ours, plain, JAX" "ours, every update, JAX" \
-    "ours, tolerance 5e-5, JAX"
-"$python" "$here/floor.py" --results "$out/depth.json" --out "$out/floor.json"
+"$python" "$here/correctness.py" --out "$out/correctness.json"
+graph="PyTorch, CUDA graph"
+stack "$narrow" jax.lax.scan "jax.lax.scan, unroll=16" "$graph"
+for size in $recipes; do
+    measure recipe --dataset teacher --sizes "$size" --contenders \
+        "SGD, no constraint, JAX" "SGD, tangent gradient, JAX" "StiefelMuon, JAX"
+done
+for size in $sequences; do
+    measure recurrent --cases "$size" --contenders "ROAF, JAX" \
+        "jax.lax.scan by hand" "jax.lax.scan by hand, unroll=16" torch.nn.LSTM
+done
+stack "$wide" jax.lax.scan "$graph"
+"$python" "$here/floor.py" --cases "$narrow" "$wide" --results "$out/depth.json" \
+    --out "$out/floor.json"
+stack "$shallow" jax.lax.scan "jax.lax.scan, unroll=16" "$graph" "PyTorch loop" \
+    torch.compile
+stack "$deep" jax.lax.scan "jax.lax.scan, unroll=16"
+stack "$widest" jax.lax.scan "$graph"

@@ -5,7 +5,8 @@
 `bsnn_mlp`, ReLU, on MNIST, with each optimizer at the rate that trains it best at 100
 layers (`examples/reproduce/bsnn_optimizers.py`). It is timed after `--warm-up` steps,
 when weights move as they do in training, in a process of its own; the contenders run in
-turn, `--repeats` times.
+turn, `--repeats` times. `--dataset teacher`, which needs no TensorFlow, is the task of
+a linear teacher on normal inputs.
 
 Reported are the mean of the steps, which is what a user pays, also where retractions
 are rare; its ratio to SGD without a constraint (which diverges at this rate, at the
@@ -21,6 +22,7 @@ from runner import Experiment, columns
 
 FIELDS = ("mean_step_seconds", "slowest_step_seconds", "largest_error")
 PLAIN = "SGD, no constraint"
+TEACHER = "teacher"
 
 
 def run(args, **case):
@@ -62,14 +64,14 @@ def build(case, optimizer, jit=True, tangent_gradient=False, constrained=True):
     """A model that has been trained for a while, and the batches that are to follow."""
     import keras
 
-    from keras_bsnn import datasets, manifolds, models
+    from keras_bsnn import manifolds, models
 
     keras.utils.set_random_seed(0)
-    images = datasets.IMAGE_SETS[case.dataset]
+    (x, y), shape, classes = data(case)
     model = models.bsnn_mlp(
         *(case.depth, case.units, "relu"),
-        classes=images.classes,
-        input_shape=images.shape,
+        classes=classes,
+        input_shape=shape,
         seed=0,
         tangent_gradient=tangent_gradient,
     )
@@ -79,11 +81,6 @@ def build(case, optimizer, jit=True, tangent_gradient=False, constrained=True):
             kernel.constraint = None
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer(keras), loss, jit_compile=jit)
-    data = datasets.load(case.dataset, "train", case.batch_size, seed=0).repeat()
-    x, y = map(
-        np.concatenate,
-        zip(*data.take(case.warm_up + case.steps + 1).as_numpy_iterator(), strict=True),
-    )
     count = case.warm_up * case.batch_size
     settings = {"batch_size": case.batch_size, "shuffle": False, "verbose": 0}
     model.fit(x[:count], y[:count], **settings)
@@ -98,6 +95,22 @@ def build(case, optimizer, jit=True, tangent_gradient=False, constrained=True):
         after=measure,
         report=lambda: {"largest_error": max(errors)},
     )
+
+
+def data(case):
+    """Batches for all steps, the shape of a sample and the number of classes."""
+    batches = case.warm_up + case.steps + 1
+    if case.dataset == TEACHER:
+        random = np.random.default_rng(0)
+        x = random.standard_normal((batches * case.batch_size, 784), dtype=np.float32)
+        labels = np.argmax(x @ random.standard_normal((784, 10)), axis=1)
+        return (x, labels), (784,), 10
+    from keras_bsnn import datasets
+
+    images = datasets.IMAGE_SETS[case.dataset]
+    loaded = datasets.load(case.dataset, "train", case.batch_size, seed=0).repeat()
+    pairs = zip(*loaded.take(batches).as_numpy_iterator(), strict=True)
+    return map(np.concatenate, pairs), images.shape, images.classes
 
 
 def sgd(keras, rate=0.01):

@@ -75,7 +75,7 @@ def of_keras(backend, name, jit=True, **arguments):
     return Contender(backend, build)
 
 
-def by_hand(case):
+def by_hand(case, unroll=1):
     """ROAF with a Haar filter, differentiated by JAX."""
     import jax
     import jax.numpy as jnp
@@ -101,7 +101,7 @@ def by_hand(case):
             bent = jnp.tanh(h @ weights["recurrent"] + u)
             return ALPHA * h @ filter + (1 - ALPHA) * bent, None
 
-        h, _ = jax.lax.scan(step, jnp.zeros((len(x), n)), drive)
+        h, _ = jax.lax.scan(step, jnp.zeros((len(x), n)), drive, unroll=unroll)
         return jnp.mean((h @ weights["readout"] - y) ** 2)
 
     @jax.jit
@@ -121,17 +121,21 @@ def by_hand(case):
 def of_torch(case, name):
     import torch
 
-    recurrent = getattr(torch.nn, name)(1, case.units, batch_first=True)
-    readout = torch.nn.Linear(case.units, OUTPUTS)
+    torch.set_float32_matmul_precision("high")  # TF32 on GPUs, as JAX has it
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    recurrent = getattr(torch.nn, name)(1, case.units, batch_first=True).to(device)
+    readout = torch.nn.Linear(case.units, OUTPUTS).to(device)
     weights = [*recurrent.parameters(), *readout.parameters()]
     optimizer = torch.optim.SGD(weights, RATE)
-    x, y = map(torch.from_numpy, data(case))
+    x, y = (torch.from_numpy(a).to(device) for a in data(case))
 
     def train():
         optimizer.zero_grad()
         outputs, _ = recurrent(x)
         torch.nn.functional.mse_loss(readout(outputs[:, -1]), y).backward()
         optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     return Training(train)
 
@@ -144,6 +148,12 @@ CONTENDERS = {
     "ROAF, shift, TensorFlow XLA": of_keras("tensorflow", "ROAF", **SHIFT),
     "ROAF, shift, JAX": of_keras("jax", "ROAF", **SHIFT),
     REFERENCE: Contender("jax", by_hand, JAX),
+    f"{REFERENCE}, unroll=16": Contender(
+        "jax",
+        functools.partial(by_hand, unroll=16),
+        JAX,
+        takes_part=lambda case: case.on_gpu,
+    ),
     **{
         f"keras {name}, {label}": of_keras(backend, name)
         for label, backend in (("TensorFlow XLA", "tensorflow"), ("JAX", "jax"))

@@ -18,6 +18,8 @@ class BlockRule(Rule):
         block: as for `Template.call`.
     """
 
+    unroll = 4
+
     def __init__(self, template, training, block=None):
         self.template = template
         self.training = training
