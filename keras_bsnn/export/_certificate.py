@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_bsnn import manifolds
 from keras_bsnn._record import versions
+from keras_bsnn.export._operator_norm import operator_norm
 from keras_bsnn.ops import orthogonal
 
 NAME = "certificate.json"
@@ -128,13 +129,12 @@ def _matrices(variable, values):
 def _of_kernel(variable, values):
     matrices = _matrices(variable, values)
     error = orthogonal.orthogonality_error(matrices)
-    singular_values = np.linalg.svd(matrices.astype("float64"), compute_uv=False)
     return {
         "path": variable.path,
         "shape": list(variable.shape),
         "orthogonal": manifolds.of(variable) is not None,
         "orthogonality_error": float(keras.ops.max(error)),
-        "largest_singular_value": float(singular_values.max()),
+        "largest_singular_value": operator_norm(matrices),
     }
 
 
