@@ -12,7 +12,7 @@ from keras import ops
 from keras_bsnn import _backend, constraints, manifolds
 from keras_bsnn._types import Config, Tensor, Variables
 from keras_bsnn.ops import _check, orthogonal, spectral
-from keras_bsnn.optimizers._turns import Turns
+from keras_bsnn.optimizers._turns import Turns, even_period
 
 TINY = 1e-30  # in a mean of squares, so that no gradient means no step
 ONE_STEP = functools.partial(orthogonal.newton_schulz, steps=1)
@@ -28,12 +28,13 @@ class StiefelMuon(keras.optimizers.Optimizer):
     gradients agree. One learning rate `r` then fits networks of any depth and width:
 
     - the orthogonal kernels of the model, `depth` in number (those of a `DepthStack`
-      count each), turn by an angle of about `r / depth` a step. They take turns: a
-      kernel is stepped once in `k = min(period, depth)` steps, by `k` times as much,
+      count each), turn by an angle of about `r / depth` a step. They take turns, at
+      most `n = ceil(depth / period)` of them in a step: a kernel is stepped once in
+      `k = ceil(depth / n)` steps, by `k` times as much,
       `W <- W - (k r / depth) spectral_sign(T)`, with `T` the projection of `M` to the
       tangent space, and retracted at once to an error below 5e-6. As such layers keep
-      norms, the features after them change by at most `1.2 r` of their norm in a step
-      where `k` divides `depth`, and otherwise so on average and by less than `2.4 r`;
+      norms, the features after them change in a step by at most `1.2 r n k / depth` of
+      their norm, which is below `1.2 r (1 + 1 / period)` at any depth;
     - any other matrix, `(fan_in, fan_out)`, moves by `r sqrt(fan_out / fan_in)`: by `r`
       in the operator norm between vectors measured by their root mean square;
     - an embedding, that is, a weight with "embedding" in its path as for
@@ -65,9 +66,9 @@ class StiefelMuon(keras.optimizers.Optimizer):
         ns_steps: Integer from 1 to 100, the number of Newton-Schulz steps of
             `spectral_sign`. Defaults to 3.
         period: Positive integer, the number of steps in which each orthogonal kernel is
-            stepped once, if there are as many kernels: what the optimizer adds to the
-            cost of a step is nearly proportional to its inverse. A training of fewer
-            steps leaves some kernels as they are. Defaults to 32.
+            stepped at least once: what the optimizer adds to the cost of a step is
+            nearly proportional to its inverse, down to one kernel a step. A training of
+            fewer steps leaves some kernels as they are. Defaults to 32.
         name: String, the name of the optimizer. Defaults to `"stiefel_muon"`.
         **kwargs: Arguments of `keras.optimizers.Optimizer`, such as `weight_decay`,
             `clipnorm` and `use_ema`.
@@ -119,7 +120,7 @@ class StiefelMuon(keras.optimizers.Optimizer):
         kernels = list(manifolds.constrained(var_list))
         counts = [manifold.count(v.shape) for v, manifold in kernels]
         self._depth = sum(counts)
-        self._period = min(self.period, self._depth)
+        self._period = even_period(self._depth, self.period)
         firsts = itertools.accumulate(counts, initial=0)
         self._orthogonal = {
             self._get_variable_index(v): (manifold, Turns(first, count, self._period))

@@ -8,6 +8,21 @@ from keras import ops
 from keras_bsnn._types import Tensor
 
 
+def even_period(count: int, period: int) -> int:
+    """Returns the shortest period in which no more matrices are due at once.
+
+    Of `count` matrices, at most `n = ceil(count / period)` are due in a step, both with
+    the longer period and with the shortest. That is even, as far as can be: `n` times
+    the shortest is below `count + n`.
+
+    Args:
+        count: Integer, how many matrices there are.
+        period: Integer, the largest number of steps from turn to turn.
+    """
+    most = math.ceil(count / period)
+    return math.ceil(count / max(1, most))
+
+
 @dataclass(frozen=True)
 class Turns:
     """Of a weight with many matrices, those whose turn it is.

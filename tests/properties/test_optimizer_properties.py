@@ -1,5 +1,7 @@
 """Of steps of our optimizers, for kernels and gradients that are drawn."""
 
+import math
+
 import keras
 import numpy as np
 from draws import array, error_of, normal, property_of, seeds
@@ -8,8 +10,11 @@ from hypothesis import strategies as st
 
 from keras_bsnn import constraints, initializers, optimizers
 from keras_bsnn.ops import orthogonal
+from keras_bsnn.optimizers._turns import even_period
 
 shapes = st.sampled_from([(4, 4), (5, 2), (2, 5), (3, 4, 2)])
+depths = st.sampled_from([(3, 4, 2), (7, 3, 3)]) | shapes
+periods = st.integers(1, 40)
 rates = st.floats(1e-4, 0.5)
 
 
@@ -42,26 +47,39 @@ def test_a_step_of_stiefel_is_the_retracted_tangent_step(shape, rate, seed):
     np.testing.assert_allclose(after, array(expected), atol=1e-5)
 
 
+@given(st.integers(1, 10**6), st.integers(1, 10**4) | periods)
+def test_turns_are_even_at_any_depth(depth, period):
+    even = even_period(depth, period)
+    due = np.bincount(np.arange(depth) % even)
+    assert len(due) == even <= period
+    assert due.max() == math.ceil(depth / period)
+    # The size of a step: a kernel that is due goes `even / depth` of the way.
+    assert due.max() * even < depth * (1 + 1 / period)
+    assert even in (depth, period) or depth % period
+
+
 @property_of(optimizers.StiefelMuon)
 @given(
-    *(shapes, rates, seeds, st.floats(0, 0.99), st.booleans(), st.floats(-6, 6)),
-    st.integers(1, 40),
+    *(depths, rates, seeds, st.floats(0, 0.99), st.booleans(), st.floats(-6, 6)),
+    *(periods, st.integers(0, 100)),
 )
 def test_a_step_of_muon_is_bounded_whatever_the_gradient(
-    shape, rate, seed, momentum, nesterov, exponent, period
+    shape, rate, seed, momentum, nesterov, exponent, period, step
 ):
     optimizer = optimizers.StiefelMuon(rate, momentum, nesterov, period=period)
     optimizer = again(optimizer)
+    optimizer.iterations.assign(step)
     variable, variable.constraint = kernel(shape, seed)
     before = array(variable)
     gradient = (10.0**exponent * normal(shape, seed + 1)).astype("float32")
     optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
     after = array(variable)
     assert error_of(after) < 1e-5
-    depth = np.prod(shape[:-2])
-    angle = rate * min(period, depth) / depth
     moved = np.linalg.norm(after - before, 2, axis=(-2, -1))
-    # The retraction goes to the nearest: no farther than the step had gone.
-    assert moved.max() < 2 * 1.204 * angle + 1e-5
+    # The retraction goes to the nearest: no farther than the step had gone, and back
+    # where the kernel is square.
+    farther = 1 if shape[-2] == shape[-1] else 2
+    bound = farther * 1.204 * rate * (1 + 1 / period)
+    assert moved.sum() < bound + 1e-5 * moved.size
     tangent = array(orthogonal.project_tangent(before.astype("float32"), gradient))
     assert ((after - before) * tangent).sum() < 0
