@@ -19,11 +19,12 @@ export XLA_PYTHON_CLIENT_PREALLOCATE=false
 
 if [ -n "${SMALL:-}" ]; then
     steps=5 narrow=20,16,32 wide=5,64,32 shallow=10,16,32 deep=100,16,32 widest=4,96,32
-    recipes="20,16,32 20,32,32" sequences="50,16,8 100,16,8"
+    recipe=20,16,32 recipe_wide=20,32,32 sequence=50,16,8 sequence_long=100,16,8
 else
     steps=30 narrow=1000,64,128 wide=300,1024,4096 shallow=100,64,128
     deep=10000,64,128 widest=100,4096,4096
-    recipes="200,128,128 200,1024,1024" sequences="784,256,100 10000,128,20"
+    recipe=200,128,128 recipe_wide=200,1024,1024
+    sequence=784,256,100 sequence_long=10000,128,20
 fi
 
 measure() { # SCRIPT, and its own arguments
@@ -40,22 +41,28 @@ stack() { # SIZE, and the contenders next to ours
         --contenders "ours, JAX" "$@"
 }
 
+recipe() { # SIZE
+    measure recipe --dataset teacher --sizes "$1" --contenders \
+        "SGD, no constraint, JAX" "SGD, tangent gradient, JAX" "StiefelMuon, JAX"
+}
+
+sequence() { # SIZE
+    measure recurrent --cases "$1" --contenders "ROAF, JAX" "jax.lax.scan by hand" \
+        "jax.lax.scan by hand, unroll=16" torch.nn.LSTM
+}
+
 mkdir -p "$out"
 "$python" "$here/correctness.py" --out "$out/correctness.json"
 graph="PyTorch, CUDA graph"
 stack "$narrow" jax.lax.scan "jax.lax.scan, unroll=16" "$graph"
-for size in $recipes; do
-    measure recipe --dataset teacher --sizes "$size" --contenders \
-        "SGD, no constraint, JAX" "SGD, tangent gradient, JAX" "StiefelMuon, JAX"
-done
-for size in $sequences; do
-    measure recurrent --cases "$size" --contenders "ROAF, JAX" \
-        "jax.lax.scan by hand" "jax.lax.scan by hand, unroll=16" torch.nn.LSTM
-done
+recipe "$recipe"
+sequence "$sequence"
 stack "$wide" jax.lax.scan "$graph"
 "$python" "$here/floor.py" --cases "$narrow" "$wide" --results "$out/depth.json" \
     --out "$out/floor.json"
+sequence "$sequence_long"
 stack "$shallow" jax.lax.scan "jax.lax.scan, unroll=16" "$graph" "PyTorch loop" \
     torch.compile
 stack "$deep" jax.lax.scan "jax.lax.scan, unroll=16"
 stack "$widest" jax.lax.scan "$graph"
+recipe "$recipe_wide"

@@ -8,7 +8,15 @@ from typing import Any
 
 import keras
 
-PACKAGES = ("keras_bsnn", "keras", "tensorflow", "jax", "numpy", "tensorflow-datasets")
+PACKAGES = (
+    "keras_bsnn",
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "numpy",
+    "tensorflow-datasets",
+)
 
 
 def environment() -> dict[str, Any]:

@@ -27,6 +27,26 @@ def test_constraint(tmp_path, run, capsys):
     assert "newton_schulz" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="of JAX's precisions")
+def test_correctness(tmp_path, run):
+    out = tmp_path / "correctness.json"
+    checks = ["polar: error", "stack of BatchNormDense, against the CPU"]
+    run("correctness.py", "--checks", *checks, "--out", out)
+    rows = result(out)
+    assert [row["precision"] for row in rows] == ["default", "bfloat16", "highest"]
+    assert all(row["is_right"] and row["largest"] < row["bound"] for row in rows)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="measures JAX")
+def test_floor(tmp_path, run):
+    out = tmp_path / "floor.json"
+    small = ["--cases", "3,8,4", "5,16,4", "--rounds", "2", "--megabytes", "1"]
+    run("floor.py", *small, "--out", out)
+    rows = result(out)
+    assert [row["depth"] for row in rows] == [3] * 4 + [5] * 4
+    assert all(row["floor_seconds"] >= row["bytes_seconds"] > 0 for row in rows)
+
+
 def test_depth(tmp_path, run):
     out, plot = tmp_path / "depth.json", tmp_path / "depth.png"
     names = ["ours, TensorFlow XLA", "jax.lax.scan"]

@@ -57,6 +57,26 @@ def test_what_is_said_of_the_results():
     assert len(fits) == 6, "train accuracy on MNIST"
 
 
+def test_what_is_said_of_a_gpu():
+    def of(name):
+        path = ROOT / "benchmarks" / "results" / "gpu" / f"{name}.json"
+        return json.loads(path.read_text())["result"]
+
+    checks = of("correctness")
+    assert all(row["is_right"] for row in checks)
+    of_steps = [r["largest"] for r in checks if "any step" in r["check"]]
+    assert len(of_steps) == 8 and max(of_steps) < 7e-7
+    of_matrices = [r["largest"] for r in checks if r["precision"] == "bfloat16"]
+    assert max(of_matrices) < 5e-6
+    assert max(r["largest"] for r in checks if "CPU" in r["check"]) < 1e-5
+    steps = {r["contender"]: r["step_microseconds_per_layer"] for r in of("depth")}
+    assert [round(step, 1) for step in steps.values()] == [7.2, 20.5, 7.6, 16.2]
+    ratios = {r["contender"]: round(r["ratio"], 2) for r in of("recipe")}
+    assert ratios["StiefelMuon, JAX"] == 1.13
+    assert ratios["SGD, tangent gradient, JAX"] == 1.69
+    assert {r["device"] for r in checks + of("depth")} == {"NVIDIA H200"}
+
+
 def results(pattern):
     """What the result files of a pattern say."""
     paths = (ROOT / "examples" / "results").glob(pattern)

@@ -130,6 +130,30 @@ def test_checkpoints_change_no_number(name, checkpoint_every):
     assert_equal_states(stack, layers, atol=1e-5)
 
 
+@pytest.mark.skipif(not IS_JAX, reason="TensorFlow runs one layer in a turn")
+@pytest.mark.parametrize("depth", [1, 15, 67])
+@pytest.mark.parametrize("name", ["orthogonal dense", "dense"])
+def test_the_turns_of_a_gpu_change_no_number(name, depth, monkeypatch):
+    import jax
+
+    x, y = (a.astype("float32") for a in sample(name))
+    scan, turns, found = jax.lax.scan, [], []
+
+    def watched(*arguments, unroll, **kwargs):
+        turns.append(unroll)
+        return scan(*arguments, unroll=unroll, **kwargs)
+
+    monkeypatch.setattr(jax.lax, "scan", watched)
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        keras.utils.set_random_seed(0)
+        model = model_of([DepthStack(block_of(name), depth)], x, jit_compile=True)
+        found.append(loss_gradients(model, x, y))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert depth == 1 or max(turns) > min(turns) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "checkpoint_every"),
