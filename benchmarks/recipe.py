@@ -9,18 +9,21 @@ turn, `--repeats` times. `--dataset teacher`, which needs no TensorFlow, is the 
 a linear teacher on normal inputs.
 
 Reported are the mean of the steps, which is what a user pays, also where retractions
-are rare; its ratio to SGD without a constraint (which diverges at this rate, at the
-same speed); the slowest step; and the largest orthogonality error after any step.
+are rare; its ratio to SGD without a constraint on the same framework; the slowest step;
+the share of the kernels that are retracted in one more step; and the largest
+orthogonality error after any step. Two of PyTorch are next to ours: its Muon on its own
+parametrization of orthogonal matrices, and POGO, which also returns to them in part.
 """
 
 import functools
 
 import _workers
 import numpy as np
-from _workers import Contender, Training
+import retraction
+from _workers import TORCH, Contender, Training
 from runner import Experiment, columns
 
-FIELDS = ("mean_step_seconds", "slowest_step_seconds", "largest_error")
+FIELDS = ("mean_step_seconds", "slowest_step_seconds", "largest_error", "retracted")
 PLAIN = "SGD, no constraint"
 TEACHER = "teacher"
 
@@ -29,6 +32,7 @@ def run(args, **case):
     rows = _workers.compare(
         *(__file__, CONTENDERS, args, FIELDS),
         **{**case, "dataset": args.dataset, "warm_up": args.warm_up},
+        constants=retraction.shape(case["depth"], "relu"),
     )
     times = {row["contender"]: row.get("mean_step_seconds") for row in rows}
     for row in rows:
@@ -47,12 +51,16 @@ def slowest(row):
     return f"{1e3 * seconds:.0f} ms" if seconds else ""
 
 
+def retracted(row):
+    return f"{row['retracted']:.0%}" if row.get("retracted") is not None else ""
+
+
 TABLE = {
     "": "{contender}",
     "layers x units, batch": "{depth} x {units}, {batch_size}",
     "step": lambda row: row.get("failed") or f"{1e3 * row['mean_step_seconds']:.0f} ms",
     "against SGD": lambda row: f"{row['ratio']:.2f}" if row.get("ratio") else "",
-    "slowest": slowest,
+    **{"slowest": slowest, "retracted": retracted},
     "largest error": error,
 }
 
@@ -89,12 +97,37 @@ def build(case, optimizer, jit=True, tangent_gradient=False, constrained=True):
     def measure():
         errors.append(max(float(np.max(m.error(kernel))) for kernel, m in kernels))
 
+    def report():
+        batch = x[: case.batch_size], y[: case.batch_size]
+        share = retracted_share(model, kernels, batch)
+        return {"largest_error": max(errors), "retracted": share}
+
     return Training(
-        model=model,
-        data=(x[count:], y[count:]),
-        after=measure,
-        report=lambda: {"largest_error": max(errors)},
+        model=model, data=(x[count:], y[count:]), after=measure, report=report
     )
+
+
+def retracted_share(model, kernels, batch):
+    """Of all kernels, those that one more step would change and have retracted."""
+    from keras import ops
+
+    from keras_bsnn import constraints
+    from keras_bsnn.ops import orthogonal
+    from keras_bsnn.optimizers import StiefelMuon
+
+    retracts_itself = isinstance(model.optimizer, StiefelMuon)
+    before = [ops.copy(kernel) for kernel, _ in kernels]
+    with constraints.upheld():  # the constraint, which would hide what it did
+        model.make_train_function(force=True)
+        model.train_on_batch(*batch)
+    shares = []
+    for (kernel, _), old in zip(kernels, before, strict=True):
+        is_retracted = ops.any(kernel != old, axis=(-2, -1))
+        tolerance = getattr(kernel.constraint, "tolerance", 1.0)
+        if tolerance and not retracts_itself:
+            is_retracted &= orthogonal.estimated_error(kernel) > tolerance
+        shares.append(float(ops.mean(ops.cast(is_retracted, "float32"))))
+    return np.mean(shares)
 
 
 def data(case):
@@ -129,8 +162,79 @@ def stiefel_muon(keras, **kwargs):
     return StiefelMuon(0.1, **kwargs)
 
 
+def torch_model(case, network, optimizer):
+    """The same network in PyTorch.
+
+    Args:
+        case: the size.
+        network: as in `retraction.torch_model`.
+        optimizer: function of the orthogonal parameters and of the others; a list of
+            optimizers.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy, relu
+
+    torch.manual_seed(0)
+    epsilon, scale, shift = case.constants
+    (x, y), _, classes = data(case)
+    x = torch.from_numpy(x.reshape(len(x), -1))
+    batches = iter(
+        zip(
+            x.split(case.batch_size),
+            torch.from_numpy(y.astype("int64")).split(case.batch_size),
+            strict=True,
+        )
+    )
+    first = torch.nn.Linear(x.shape[1], case.units)
+    last = torch.nn.Linear(case.units, classes)
+    normal = torch.randn(case.depth, case.units, case.units)
+    kernels, parameters = network(torch, torch.linalg.qr(normal)[0])
+    others = [*first.parameters(), *last.parameters()]
+    optimizers = optimizer([*parameters], others)
+
+    def train():
+        images, labels = next(batches)
+        for each in optimizers:
+            each.zero_grad()
+        h = first(images)
+        h = case.units**0.5 * h / h.norm(dim=1, keepdim=True)
+        for w in kernels():
+            z = h @ w
+            h = scale * (z + epsilon * relu(z)) + shift
+        cross_entropy(last(h), labels).backward()
+        for each in optimizers:
+            each.step()
+
+    def current():
+        with torch.no_grad():
+            return [w.detach().numpy() for w in kernels()]
+
+    for _ in range(case.warm_up):
+        train()
+    training = retraction.with_errors(current, step=train)
+    share = float(network is not retraction.plain_parameters)  # all or none
+    return training._replace(report=lambda: {**training.report(), "retracted": share})
+
+
+def torch_sgd(parameters, others):
+    import torch
+
+    return [torch.optim.SGD([*parameters, *others], 1e-3, momentum=0.9)]
+
+
+def torch_muon(parameters, others):
+    import torch
+
+    return [torch.optim.Muon(parameters, 1e-3), *torch_sgd(others, [])]
+
+
+def torch_pogo(parameters, others):
+    return [retraction.pogo(parameters, 0.1, 0.9), *torch_sgd(others, [])]
+
+
 OPTIMIZERS = {
-    PLAIN: {"optimizer": sgd, "constrained": False},
+    # At the rate of the next, it diverges.
+    PLAIN: {"optimizer": functools.partial(sgd, rate=1e-3), "constrained": False},
     "SGD, tangent gradient": {"optimizer": sgd, "tangent_gradient": True},
     "Stiefel(Adam)": {"optimizer": functools.partial(stiefel, inner="Adam", rate=1e-3)},
     "Stiefel(Muon)": {"optimizer": functools.partial(stiefel, inner="Muon", rate=1e-3)},
@@ -144,6 +248,22 @@ CONTENDERS = {
     )
     for backend, jit in BACKENDS.items()
     for name, settings in OPTIMIZERS.items()
+}
+PEERS = {
+    PLAIN: (retraction.plain_parameters, torch_sgd),
+    "torch.optim.Muon, parametrizations.orthogonal": (
+        functools.partial(retraction.parametrized, orthogonal_map="cayley"),
+        torch_muon,
+    ),
+    "pogo-torch": (retraction.one_parameter, torch_pogo),
+}
+CONTENDERS |= {
+    f"{name}, PyTorch": Contender(
+        "torch",
+        functools.partial(torch_model, network=network, optimizer=optimizer),
+        TORCH,
+    )
+    for name, (network, optimizer) in PEERS.items()
 }
 
 EXPERIMENT = Experiment(

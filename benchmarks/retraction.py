@@ -37,12 +37,12 @@ def run(args, **case):
     return rows
 
 
-def shape(depth):
+def shape(depth, activation="gelu"):
     """`epsilon`, `scale`, `shift` of `phi`; less than 4 layers take that of 4."""
     from keras_bsnn.activations import DepthShaped
 
-    gelu = DepthShaped("gelu", max(depth, 4))
-    return float(gelu.epsilon), float(gelu.scale), float(gelu.shift)
+    shaped = DepthShaped(activation, max(depth, 4))
+    return float(shaped.epsilon), float(shaped.scale), float(shaped.shift)
 
 
 def plain_of(name):

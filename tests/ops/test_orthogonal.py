@@ -4,6 +4,7 @@ import pytest
 from scipy import linalg
 
 from keras_bsnn import _backend
+from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.ops import _matrix, orthogonal
 
 SHAPES = [(8, 8), (20, 6), (6, 20), (3, 9, 5)]
@@ -101,6 +102,18 @@ def test_a_step_of_any_size_ends_on_the_manifold(retraction, name, shape):
     q, g = random_orthogonal(shape), np.random.default_rng(3).normal(size=shape)
     x = np.asarray(FAR[name](q, g), dtype="float32")
     assert error_of(orthogonal.retract(x, retraction)) < 1e-5
+
+
+@pytest.mark.parametrize("norm", [0.1, 1.0, 10.0, 1e3, 1e6])
+@pytest.mark.parametrize("retraction", ["newton_schulz", "cayley"])
+def test_a_step_of_any_norm_ends_at_the_nearest_matrix(retraction, norm):
+    """Where that is well determined: no singular value is far below the others."""
+    q, random = random_orthogonal((32, 32)), np.random.default_rng(1)
+    left, right = (np.linalg.qr(random.normal(size=(32, 32)))[0] for _ in range(2))
+    x = q + left @ np.diag(norm * random.uniform(0.5, 1, 32)) @ right
+    u, _, v = np.linalg.svd(x.astype("float32").astype("float64"))
+    y = Orthogonal(retraction)(keras.ops.convert_to_tensor(x, "float32"))
+    np.testing.assert_allclose(np.asarray(y), u @ v, atol=1e-5)
 
 
 def test_only_the_bad_matrix_of_a_batch_is_moved():
