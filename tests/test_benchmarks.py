@@ -136,9 +136,20 @@ def test_recipe(tmp_path, run, capsys):
     run("recipe.py", *small)
     rows = {row["contender"]: row for row in result(out)}
     assert rows[plain]["ratio"] == 1 and rows[ours]["ratio"] > 0
-    assert rows[plain]["largest_error"] > 1e-3
+    assert rows[plain]["largest_error"] > 1e-4
     assert rows[ours]["largest_error"] < 1e-5
+    assert rows[plain]["retracted"] == 0
+    assert rows[ours]["retracted"] == pytest.approx(1 / 6)
     assert "6 x 8, 16" in capsys.readouterr().out
+
+
+def test_orthogonality(tmp_path, run):
+    out = tmp_path / "orthogonality.json"
+    small = ["--sizes", "6,8,16", "--steps", "8", "--dataset", "digits"]
+    run("orthogonality.py", *small, "--out", out)
+    (row,) = result(out)
+    assert row["steps"] == 8
+    assert 0 < row["last_error"] <= row["largest_error"] < 1e-5
 
 
 def test_fold(tmp_path, run):
