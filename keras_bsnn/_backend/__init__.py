@@ -37,6 +37,7 @@ read_whole = implementation.read_whole
 scratch = implementation.scratch
 shards = implementation.shards
 traced_once = implementation.traced_once
+loop_in_python = implementation.loop_in_python
 
 
 def at_least_float32(x):
@@ -61,6 +62,7 @@ __all__ = [
     "is_first_process",
     "is_float",
     "loop",
+    "loop_in_python",
     "map_tensors",
     "native_gradients",
     "pack_like",

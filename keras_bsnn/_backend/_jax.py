@@ -3,7 +3,12 @@
 import jax
 import keras
 
-from keras_bsnn._backend._other import eager, native_gradients, read  # noqa: F401
+from keras_bsnn._backend._other import (  # noqa: F401
+    eager,
+    loop_in_python,
+    native_gradients,
+    read,
+)
 
 
 def float64():
@@ -65,8 +70,7 @@ def dry_run(function, *arguments):
 
 def loop(step, carry, count, reverse=False, like=(), unroll=1):
     if isinstance(count, int) and count == 1:
-        carry, outputs = step(0, carry)
-        return carry, jax.tree.map(lambda x: x[None], outputs)
+        return loop_in_python(step, carry, count)
 
     def written(carry, i):
         carry, outputs = step(i, carry)

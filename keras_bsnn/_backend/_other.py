@@ -83,12 +83,16 @@ def dry_run(function, *arguments):
     function(*arguments)
 
 
-def loop(step, carry, count, reverse=False, like=(), unroll=1):
+def loop_in_python(step, carry, count, reverse=False, like=(), unroll=1):
+    """`loop` in Python: a compiler sees each turn, and the results of all together."""
     collected = [None] * count
     for i in reversed(range(count)) if reverse else range(count):
         carry, collected[i] = step(i, carry)
     columns = zip(*map(flatten, collected), strict=True)
     return carry, pack_like(collected[0], map(keras.ops.stack, columns))
+
+
+loop = loop_in_python
 
 
 def native_gradients():

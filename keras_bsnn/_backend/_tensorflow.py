@@ -14,6 +14,7 @@ from keras_bsnn._backend._other import (  # noqa: F401
     exact_matmul,
     float64,
     is_first_process,
+    loop_in_python,
     read_whole,
     scratch,
     shards,
@@ -74,8 +75,7 @@ def loop(step, carry, count, reverse=False, like=(), unroll=1):
         The last carry, and the outputs, stacked along a first axis by `i`.
     """
     if isinstance(count, int) and count == 1:
-        carry, outputs = step(0, carry)
-        return carry, pack_like(outputs, [x[None] for x in flatten(outputs)])
+        return loop_in_python(step, carry, count)
 
     def body(dtypes, turn, tensors, arrays):
         i = count - 1 - turn if reverse else turn

@@ -6,12 +6,15 @@ The cost of compiling either does not depend on their number. The steps of a rec
 network are such layers, which share their kernels.
 """
 
+import math
 from typing import Any, NamedTuple
 
 from keras import ops
 
 from keras_bsnn import _backend
 from keras_bsnn.depth._rule import Layer, Step
+
+FEW, LARGE = 4, 2**22  # chunks, and entries of the weights of a stack
 
 
 class Loop(NamedTuple):
@@ -114,7 +117,7 @@ def _backward(rule, first, kept, layers, loop, gradient):
         part = layers._replace(
             weights=piece(layers.weights, j, loop.shards),
             constants=piece(layers.constants, j, loop.shards),
-            index=start,
+            index=layers.index + start,
         )
         prepared = rule.prepare(entering, piece(kept, j), part)
         of_carry, pulled = pull_through(prepared, of_carry, start, size)
@@ -122,15 +125,28 @@ def _backward(rule, first, kept, layers, loop, gradient):
         return (of_carry, _backend.map_tensors(ops.add, sums, shared)), weights
 
     sums = _backend.map_tensors(ops.zeros_like, _backend.floats(layers.shared))
-    (of_carry, shared), weights = _backend.loop(
+    count = loop.depth // size
+    (of_carry, shared), weights = _over_chunks(count, layers.weights)(
         chunk,
         (gradient.carry, sums),
-        loop.depth // size,
+        count,
         reverse=True,
         like=_backend.floats(layers.weights),
         unroll=max(1, rule.unroll // size),
     )
     return of_carry, _backend.map_tensors(merge, weights), shared
+
+
+def _over_chunks(count, weights):
+    """The loop over chunks.
+
+    XLA would write the gradients of a chunk into a tensor of those of all, once filled
+    with zeros. It reads those of few chunks where they are.
+    """
+    if not isinstance(count, int) or count > FEW:
+        return _backend.loop
+    sizes = [math.prod(x.shape) for x in _backend.flatten(weights)]
+    return _backend.loop_in_python if max(sizes, default=0) >= LARGE else _backend.loop
 
 
 def _layer(layers, i, shards):

@@ -12,6 +12,8 @@ from layer_checker import check_layer
 
 from keras_bsnn import _backend
 from keras_bsnn.activations import DepthShaped
+from keras_bsnn.depth import _loop
+from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
 from keras_bsnn.ops import orthogonal
 
@@ -720,3 +722,25 @@ def test_a_functional_block_in_mixed_precision():
         expected = stack.layer_at(i)(expected)
     assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
     np.testing.assert_allclose(ops.cast(y, "float32"), expected, rtol=1e-2, atol=3e-2)
+
+
+def test_few_chunks_of_large_kernels_have_the_same_gradients(monkeypatch):
+    def gradients():  # of a new model: a stack keeps what it traced
+        kernel = HaarOrthogonal(seed=1)
+        dense = OrthogonalDense(8, "gp_tanh", kernel_initializer=kernel)
+        stack = DepthStack(dense, 128)  # 2 chunks of 64
+        model = keras.Sequential([keras.Input((8,)), stack])
+        return loss_gradients(model, *keras.random.normal((2, 4, 8), seed=0))
+
+    turns, in_python, looped = [], _backend.loop_in_python, gradients()
+
+    def counted(step, carry, count, **kwargs):
+        turns.append(count)
+        return in_python(step, carry, count, **kwargs)
+
+    monkeypatch.setattr(_backend, "loop_in_python", counted)
+    monkeypatch.setattr(_loop, "LARGE", 0)
+    for found, expected in zip(gradients(), looped, strict=True):
+        found, expected = map(ops.convert_to_numpy, (found, expected))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert 2 in turns

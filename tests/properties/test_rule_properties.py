@@ -2,7 +2,7 @@
 
 import numpy as np
 from draws import normal, property_of, rarely, seeds
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from keras import ops
 
@@ -10,11 +10,23 @@ from keras_bsnn import _backend, depth
 from keras_bsnn.depth import _checkpoints, _loop
 
 
+def inverse(index):
+    """What depends on the position of a layer."""
+    return 1 / (1 + ops.cast(index, "float32"))
+
+
 class Generic(depth.Rule):
-    """`x + tanh(scale * x + bias)` with a shared bias, by its step alone."""
+    """`x + tanh(scale * x + bias)` with a shared bias, by its step alone.
+
+    The scale is the weight over the position of the layer.
+    """
+
+    def bend(self, carry, layer):
+        scale = inverse(layer.index) * layer.weights["scale"]
+        return ops.tanh(scale * carry + layer.shared)
 
     def step(self, carry, layer):
-        bend = ops.tanh(layer.weights["scale"] * carry + layer.shared)
+        bend = self.bend(carry, layer)
         return depth.Step(carry + bend, outputs=ops.sum(bend))
 
 
@@ -29,7 +41,7 @@ class Own(Generic):
         self.chunk = chunk
 
     def step(self, carry, layer):
-        bend = ops.tanh(layer.weights["scale"] * carry + layer.shared)
+        bend = self.bend(carry, layer)
         return depth.Step(carry + bend, ops.sum(bend), kept=(carry, bend))
 
     def prepare(self, entering, kept, layers):
@@ -38,15 +50,19 @@ class Own(Generic):
 
     def pull(self, gradient, prepared, layer):
         inner = (gradient.carry + gradient.outputs) * prepared[1]
-        return gradient.carry + layer.weights["scale"] * inner, inner
+        scale = inverse(layer.index) * layer.weights["scale"]
+        return gradient.carry + scale * inner, inner
 
     def gradients(self, prepared, pulled, layers):
         of_scale = ops.sum(pulled * prepared[0], axis=1)
+        indices = layers.index + ops.arange(of_scale.shape[0], dtype="int32")
+        of_scale = inverse(indices)[:, None] * of_scale
         return {"scale": of_scale}, ops.sum(pulled, axis=(0, 1))
 
 
 @property_of(depth.Rule, depth.Layer, depth.Step)
 @rarely
+@example(seed=0, count=9, chunk=1, keep=True)  # segments of several chunks
 @given(seeds, st.integers(1, 9), st.none() | st.integers(1, 4), st.booleans())
 def test_a_rule_with_a_gradient_equals_one_without(seed, count, chunk, keep):
     x, shared = normal((3, 4), seed, "float32"), normal((4,), seed + 1, "float32")
