@@ -26,6 +26,7 @@ from runner import Experiment, columns
 FIELDS = ("mean_step_seconds", "slowest_step_seconds", "largest_error", "retracted")
 PLAIN = "SGD, no constraint"
 TEACHER = "teacher"
+PEERS_WARM_UP = 20  # steps: what those of PyTorch cost does not change after the first
 
 
 def run(args, **case):
@@ -209,7 +210,7 @@ def torch_model(case, network, optimizer):
         with torch.no_grad():
             return [w.detach().numpy() for w in kernels()]
 
-    for _ in range(case.warm_up):
+    for _ in range(min(case.warm_up, PEERS_WARM_UP)):
         train()
     training = retraction.with_errors(current, step=train)
     share = float(network is not retraction.plain_parameters)  # all or none
