@@ -145,7 +145,8 @@ def _over_chunks(count, weights):
     """
     if not isinstance(count, int) or count > FEW:
         return _backend.loop
-    sizes = [math.prod(x.shape) for x in _backend.flatten(weights)]
+    shapes = [x.shape for x in _backend.flatten(weights)]
+    sizes = [math.prod(shape) for shape in shapes if None not in shape]
     return _backend.loop_in_python if max(sizes, default=0) >= LARGE else _backend.loop
 
 
