@@ -146,7 +146,8 @@ def _over_chunks(count, weights):
     if not isinstance(count, int) or count > FEW:
         return _backend.loop
     shapes = [x.shape for x in _backend.flatten(weights)]
-    sizes = [math.prod(shape) for shape in shapes if None not in shape]
+    known = [s for s in shapes if all(isinstance(length, int) for length in s)]
+    sizes = [math.prod(shape) for shape in known]
     return _backend.loop_in_python if max(sizes, default=0) >= LARGE else _backend.loop
 
 
