@@ -241,6 +241,8 @@ class Timed:
         while not self.enough():
             self.begin()
             step()
+            if cuda := _loaded_cuda():
+                cuda.synchronize()
             self.end()
             self.after()
 
@@ -333,6 +335,16 @@ def device():
         return jax.local_devices()[0].device_kind
     cuda = _loaded_cuda()
     return cuda.get_device_name() if cuda else "cpu"
+
+
+def torch_device():
+    """Where PyTorch computes: on a GPU in TF32, if there is one, as JAX does."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    torch.set_float32_matmul_precision("high")
+    return "cuda"
 
 
 def has_gpu():

@@ -17,9 +17,10 @@ import warnings
 import jax
 import keras
 import numpy as np
+from _errors import Errors
 from runner import Choice, Experiment, columns
 
-from keras_bsnn import callbacks, constraints, layers, manifolds, models, optimizers
+from keras_bsnn import callbacks, constraints, layers, models, optimizers
 from keras_bsnn.ops import orthogonal
 
 SHAPES = ((8, 64, 64), (2, 300, 300), (4, 100, 30), (4, 30, 100))
@@ -29,7 +30,7 @@ BOUND = 1e-5  # of errors, and of distances to the nearest matrix
 def run(args, check, precision):
     bound, largest, _ = CHECKS[check]
     with jax.default_matmul_precision(precision):
-        value = largest(args)
+        value = largest()
     return {
         **{"device": jax.devices()[0].device_kind, "largest": float(value)},
         **{"bound": bound, "is_right": bool(value < bound)},
@@ -60,7 +61,7 @@ def perturbed(size):
         yield (start + size * noise).astype("float32")
 
 
-def retracted(args, function, size, measure):
+def retracted(function, size, measure):
     return max(
         measure(function(keras.ops.convert_to_tensor(w)), w) for w in perturbed(size)
     )
@@ -81,17 +82,12 @@ def data(*shape):
     return np.random.default_rng(0).standard_normal(shape, dtype="float32")
 
 
-class Errors(keras.callbacks.Callback):
-    """The largest orthogonality error of a kernel after any step."""
-
-    largest = 0.0
-
-    def on_train_batch_end(self, batch, logs=None):
-        kernels = manifolds.constrained(self.model.trainable_variables)
-        self.largest = max(self.largest, *(error(kernel) for kernel, _ in kernels))
+def largest_error(kernels):
+    """Of pairs of a kernel and its manifold, in float64."""
+    return max(error(kernel) for kernel, _ in kernels)
 
 
-def of_training(args, make, policy):
+def of_training(make, policy):
     """The largest error in 100 steps; infinite if `Retract` finds a kernel to mend."""
     keras.config.set_dtype_policy(policy)
     model = models.bsnn_mlp(40, 64, "relu", input_shape=(28, 28), seed=0)
@@ -99,16 +95,16 @@ def of_training(args, make, policy):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(make(), loss)
     labels = np.random.default_rng(1).integers(0, 10, 1600)
-    errors = Errors()
+    errors = Errors(largest_error)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         given = {"callbacks": [callbacks.Retract(), errors], "verbose": 0}
         model.fit(data(1600, 28, 28), labels, 32, epochs=2, **given)
     warned = [w for w in caught if issubclass(w.category, UserWarning)]
-    return float("inf") if warned else errors.largest
+    return float("inf") if warned else max(errors.errors)
 
 
-def against_cpu(args, make, shape):
+def against_cpu(make, shape):
     """The largest difference of outputs and gradients, relative to the largest."""
     layer = make()
     layer.build(shape)
@@ -127,8 +123,8 @@ def against_cpu(args, make, shape):
     return max(np.abs(a - b).max() / np.abs(b).max() for a, b in pairs)
 
 
-# The checks: a bound, a function of the arguments that returns the largest value, and
-# the precisions of products.
+# The checks: a bound, a function that returns the largest value, and the precisions of
+# products.
 
 
 def of_matrices():

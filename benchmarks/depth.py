@@ -155,8 +155,7 @@ def torch_loop(case, compiled=None, graph=False):
     import torch
     from torch.nn.functional import gelu, mse_loss
 
-    torch.set_float32_matmul_precision("high")  # TF32 on GPUs, as JAX has it
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _workers.torch_device()
     epsilon, scale, shift = case.constants
     weights = [torch.from_numpy(w).to(device) for w in kernels(case)]
     weights = [torch.nn.Parameter(w) for w in weights]
@@ -181,14 +180,7 @@ def torch_loop(case, compiled=None, graph=False):
         loss(weights, x, y).backward()
         optimizer.step()
 
-    step = recorded(torch, train) if graph else train
-
-    def synchronized():
-        step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return Training(synchronized)
+    return Training(recorded(torch, train) if graph else train)
 
 
 def recorded(torch, train):

@@ -1,10 +1,10 @@
 #!/bin/sh
-# What JAX can measure on one GPU, in about 9 minutes: benchmarks/gpu.sh [FOLDER]
+# What JAX can measure on one GPU in 9 minutes: benchmarks/gpu.sh [FOLDER]
 #
 # First whether the numbers are right, then the steps of stacks, of the optimizers and of
 # the recurrent layer, next to scans by hand and to PyTorch, and to their floor; what
 # tells most comes first. What is in FOLDER, by default benchmarks/results/gpu, is not
-# measured anew. PYTHON chooses the interpreter; it needs this package, jax[cuda12] or
+# measured anew, so that a second call measures what LIMIT, 540 seconds, cut off. PYTHON chooses the interpreter; it needs this package, jax[cuda12] or
 # jax[cuda13], and torch. Where there is no GPU, SMALL=1 runs all of it at sizes that a
 # CPU does in minutes.
 set -eu
@@ -27,11 +27,24 @@ else
     sequence=784,256,100 sequence_long=10000,128,20
 fi
 
-measure() { # SCRIPT, and its own arguments
+end=$(($(date +%s) + ${LIMIT:-540}))
+
+run() { # SCRIPT, and its arguments, in what is left of the time
     script=$1
     shift
-    "$python" "$here/$script.py" --out "$out/$script.json" --steps "$steps" \
-        --repeats 1 --seconds 3 --timeout 80 "$@"
+    left=$((end - $(date +%s)))
+    if [ "$left" -le 0 ]; then
+        echo "No time is left for $script.py $*"
+        return
+    fi
+    status=0 # 124 if the time was up; by INT, as of Ctrl-C, a script ends its workers
+    timeout -s INT "$left" "$python" "$here/$script.py" --out "$out/$script.json" \
+        "$@" || status=$?
+    [ "$status" -eq 0 ] || [ "$status" -eq 124 ]
+}
+
+measure() { # SCRIPT, and its arguments
+    run "$@" --steps "$steps" --repeats 1 --seconds 3 --timeout 80
 }
 
 stack() { # SIZE, and the contenders next to ours
@@ -52,14 +65,13 @@ sequence() { # SIZE
 }
 
 mkdir -p "$out"
-"$python" "$here/correctness.py" --out "$out/correctness.json"
+run correctness
 graph="PyTorch, CUDA graph"
 stack "$narrow" jax.lax.scan "jax.lax.scan, unroll=16" "$graph"
 recipe "$recipe"
 sequence "$sequence"
 stack "$wide" jax.lax.scan "$graph"
-"$python" "$here/floor.py" --cases "$narrow" "$wide" --results "$out/depth.json" \
-    --out "$out/floor.json"
+run floor --cases "$narrow" "$wide" --results "$out/depth.json"
 sequence "$sequence_long"
 stack "$shallow" jax.lax.scan "jax.lax.scan, unroll=16" "$graph" "PyTorch loop" \
     torch.compile

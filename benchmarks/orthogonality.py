@@ -7,24 +7,12 @@ largest entry of `|W^T W - 1|` over all kernels, is found after each step, in fl
 """
 
 import keras
-import numpy as np
+from _errors import Errors
 from _workers import case
 from runner import Choice, Experiment, columns
 
-from keras_bsnn import datasets, manifolds, models
+from keras_bsnn import datasets, models
 from keras_bsnn.optimizers import StiefelMuon
-
-
-class Errors(keras.callbacks.Callback):
-    """The largest error of a kernel after each step."""
-
-    def __init__(self):
-        super().__init__()
-        self.errors = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        kernels = manifolds.constrained(self.model.trainable_variables)
-        self.errors.append(max(float(np.max(m.error(kernel))) for kernel, m in kernels))
 
 
 def run(args, depth, units, batch_size):

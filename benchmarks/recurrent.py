@@ -121,8 +121,7 @@ def by_hand(case, unroll=1):
 def of_torch(case, name):
     import torch
 
-    torch.set_float32_matmul_precision("high")  # TF32 on GPUs, as JAX has it
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _workers.torch_device()
     recurrent = getattr(torch.nn, name)(1, case.units, batch_first=True).to(device)
     readout = torch.nn.Linear(case.units, OUTPUTS).to(device)
     weights = [*recurrent.parameters(), *readout.parameters()]
@@ -134,8 +133,6 @@ def of_torch(case, name):
         outputs, _ = recurrent(x)
         torch.nn.functional.mse_loss(readout(outputs[:, -1]), y).backward()
         optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
 
     return Training(train)
 

@@ -34,7 +34,8 @@ class StiefelMuon(keras.optimizers.Optimizer):
       `W <- W - (k r / depth) spectral_sign(T)`, with `T` the projection of `M` to the
       tangent space, and retracted at once to an error below 5e-6. As such layers keep
       norms, the features after them change in a step by at most `1.2 r n k / depth` of
-      their norm, which is below `1.2 r (1 + 1 / period)` at any depth;
+      their norm, which is below `1.2 r (1 + 1 / period)` at any depth, if the kernels
+      are square;
     - any other matrix, `(fan_in, fan_out)`, moves by `r sqrt(fan_out / fan_in)`: by `r`
       in the operator norm between vectors measured by their root mean square;
     - an embedding, that is, a weight with "embedding" in its path as for
