@@ -22,7 +22,7 @@ if [ -n "${SMALL:-}" ]; then
     recipe=20,16,32 recipe_wide=20,32,32 sequence=50,16,8 sequence_long=100,16,8
 else
     steps=30 narrow=1000,64,128 wide=300,1024,4096 shallow=100,64,128
-    deep=10000,64,128 widest=100,4096,4096
+    deep=10000,64,128 widest=20,4096,4096
     recipe=200,128,128 recipe_wide=200,1024,1024
     sequence=784,256,100 sequence_long=10000,128,20
 fi
@@ -70,11 +70,11 @@ graph="PyTorch, CUDA graph"
 stack "$narrow" jax.lax.scan "jax.lax.scan, unroll=16" "$graph"
 recipe "$recipe"
 sequence "$sequence"
-stack "$wide" jax.lax.scan "$graph"
-run floor --cases "$narrow" "$wide" --results "$out/depth.json"
-sequence "$sequence_long"
 stack "$shallow" jax.lax.scan "jax.lax.scan, unroll=16" "$graph" "PyTorch loop" \
     torch.compile
+sequence "$sequence_long"
 stack "$deep" jax.lax.scan "jax.lax.scan, unroll=16"
+stack "$wide" jax.lax.scan "$graph"
+run floor --cases "$narrow" "$wide" --results "$out/depth.json"
 stack "$widest" jax.lax.scan "$graph"
 recipe "$recipe_wide"
