@@ -9,7 +9,9 @@ from keras import ops
 from keras_bsnn._types import Tensor
 from keras_bsnn.ops import orthogonal
 
-LARGEST_PIECE = 2**23  # entries
+# Entries. The larger the batch, the wider the matrices for which JAX on a GPU takes the
+# batched algorithm, which is slow for wide ones.
+LARGEST_PIECE = 2**21
 
 
 def haar(
