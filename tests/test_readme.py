@@ -69,12 +69,28 @@ def test_what_is_said_of_a_gpu():
     of_matrices = [r["largest"] for r in checks if r["precision"] == "bfloat16"]
     assert max(of_matrices) < 5e-6
     assert max(r["largest"] for r in checks if "CPU" in r["check"]) < 1e-5
-    steps = {r["contender"]: r["step_microseconds_per_layer"] for r in of("depth")}
-    assert [round(step, 1) for step in steps.values()] == [7.2, 20.5, 7.6, 16.2]
-    ratios = {r["contender"]: round(r["ratio"], 2) for r in of("recipe")}
-    assert ratios["StiefelMuon, JAX"] == 1.13
-    assert ratios["SGD, tangent gradient, JAX"] == 1.69
-    assert {r["device"] for r in checks + of("depth")} == {"NVIDIA H200"}
+    for depth, *expected in (
+        (1000, 7.2, 20.5, 7.6, 16.2),
+        (10_000, 6.1, 19.9),
+        (100, 20.4, 22.9, 9.9, 15.5),
+    ):
+        rows = [r for r in of("depth") if r["depth"] == depth]
+        found = [round(r["step_microseconds_per_layer"], 1) for r in rows]
+        assert found[: len(expected)] == expected
+    rows = [r for r in of("depth") if r["units"] == 1024]
+    steps = [r["step_microseconds_per_layer"] for r in rows]
+    assert list(map(round, steps)) == [184, 223, 139]
+    (floor, *_) = of("floor")
+    assert round(floor["square_per_second"] / 1e12) == 298
+    assert round(rows[0]["step_seconds"] / floor["operations_seconds"], 1) == 2.1
+    ratios = [(r["contender"], round(r["ratio"], 2)) for r in of("recipe")]
+    of_muon = [ratio for name, ratio in ratios if name == "StiefelMuon, JAX"]
+    assert of_muon == [1.13, 1.11]
+    assert ("SGD, tangent gradient, JAX", 1.69) in ratios
+    steps = [float(f"{1e3 * r['step_seconds']:.3g}") for r in of("recurrent")]
+    assert steps == [14.6, 18.5, 11.8, 35.5, 125, 222, 132, 45.2]
+    names = ("correctness", "depth", "floor", "recipe", "recurrent")
+    assert {r["device"] for name in names for r in of(name)} == {"NVIDIA H200"}
 
 
 def results(pattern):

@@ -14,7 +14,8 @@ from keras import ops
 from keras_bsnn import _backend
 from keras_bsnn.depth._rule import Layer, Step
 
-FEW, LARGE = 4, 2**22  # chunks, and entries of the weights of a stack
+FEW = 4  # chunks
+LARGE = 2**22  # entries of the weights of a stack, or of carries
 
 
 class Loop(NamedTuple):
@@ -79,15 +80,15 @@ def _forward(rule, carry, layers, loop, keep):
         return found.carry, (found.outputs, found.updates, kept)
 
     like = carry if keep else ()
-    last, stacked = _backend.loop(
-        step, carry, loop.depth, like=like, unroll=rule.unroll
-    )
+    unroll = _at_once(rule.unroll, carry)
+    last, stacked = _backend.loop(step, carry, loop.depth, like=like, unroll=unroll)
     return last, *stacked
 
 
 def _backward(rule, first, kept, layers, loop, gradient):
     """The gradients of the first carry, of the weights and of what layers share."""
-    size = _chunk(loop, rule.chunk)
+    size = _chunk(loop, rule.chunk and _at_once(rule.chunk, first))
+    unroll = _at_once(rule.unroll, first)
 
     def pull_through(prepared, of_carry, start, count):
         def pull(i, of_carry):
@@ -98,7 +99,7 @@ def _backward(rule, first, kept, layers, loop, gradient):
 
         like = rule.pulled_like(of_carry, layers)
         return _backend.loop(
-            pull, of_carry, count, reverse=True, like=like, unroll=rule.unroll
+            pull, of_carry, count, reverse=True, like=like, unroll=unroll
         )
 
     if size is None:
@@ -132,7 +133,7 @@ def _backward(rule, first, kept, layers, loop, gradient):
         count,
         reverse=True,
         like=_backend.floats(layers.weights),
-        unroll=max(1, rule.unroll // size),
+        unroll=max(1, unroll // size),
     )
     return of_carry, _backend.map_tensors(merge, weights), shared
 
@@ -145,10 +146,23 @@ def _over_chunks(count, weights):
     """
     if not isinstance(count, int) or count > FEW:
         return _backend.loop
-    shapes = [x.shape for x in _backend.flatten(weights)]
+    is_large = _entries(weights) >= LARGE
+    return _backend.loop_in_python if is_large else _backend.loop
+
+
+def _at_once(count, carry):
+    """At most so many layers, and so few that their carries together are not large.
+
+    What is computed for many layers at once goes through the memory once more.
+    """
+    return max(1, min(count, LARGE // max(1, _entries(carry))))
+
+
+def _entries(tree):
+    """The size of the largest tensor of a structure, of those whose size is known."""
+    shapes = [x.shape for x in _backend.flatten(tree)]
     known = [s for s in shapes if all(isinstance(length, int) for length in s)]
-    sizes = [math.prod(shape) for shape in known]
-    return _backend.loop_in_python if max(sizes, default=0) >= LARGE else _backend.loop
+    return max(map(math.prod, known), default=0)
 
 
 def _layer(layers, i, shards):

@@ -15,6 +15,7 @@ from keras_bsnn.activations import DepthShaped
 from keras_bsnn.depth import _loop
 from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
+from keras_bsnn.layers._orthogonal_dense import DenseRule
 from keras_bsnn.ops import orthogonal
 
 DEPTH, UNITS, BATCH = 3, 6, 8
@@ -724,23 +725,42 @@ def test_a_functional_block_in_mixed_precision():
     np.testing.assert_allclose(ops.cast(y, "float32"), expected, rtol=1e-2, atol=3e-2)
 
 
-def test_few_chunks_of_large_kernels_have_the_same_gradients(monkeypatch):
-    def gradients():  # of a new model: a stack keeps what it traced
-        kernel = HaarOrthogonal(seed=1)
-        dense = OrthogonalDense(8, "gp_tanh", kernel_initializer=kernel)
-        stack = DepthStack(dense, 128)  # 2 chunks of 64
-        model = keras.Sequential([keras.Input((8,)), stack])
-        return loss_gradients(model, *keras.random.normal((2, 4, 8), seed=0))
+def gradients_of_chunks():
+    """Of a new model, as a stack keeps what it traced."""
+    kernel = HaarOrthogonal(seed=1)
+    dense = OrthogonalDense(8, "gp_tanh", kernel_initializer=kernel)
+    stack = DepthStack(dense, 128)  # 2 chunks of 64
+    model = keras.Sequential([keras.Input(batch_shape=(4, 8)), stack])
+    found = loss_gradients(model, *keras.random.normal((2, 4, 8), seed=0))
+    return list(map(ops.convert_to_numpy, found))
 
-    turns, in_python, looped = [], _backend.loop_in_python, gradients()
+
+def test_few_chunks_of_large_kernels_have_the_same_gradients(monkeypatch):
+    turns, in_python, looped = [], _backend.loop_in_python, gradients_of_chunks()
 
     def counted(step, carry, count, **kwargs):
         turns.append(count)
         return in_python(step, carry, count, **kwargs)
 
     monkeypatch.setattr(_backend, "loop_in_python", counted)
-    monkeypatch.setattr(_loop, "LARGE", 0)
-    for found, expected in zip(gradients(), looped, strict=True):
-        found, expected = map(ops.convert_to_numpy, (found, expected))
+    monkeypatch.setattr(_loop, "LARGE", 128 * 8 * 8)
+    for found, expected in zip(gradients_of_chunks(), looped, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert 2 in turns
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])  # 5 does not divide the depth
+def test_chunks_of_large_batches_are_short_and_have_the_same_gradients(
+    at_once, monkeypatch
+):
+    long, sizes, prepare = gradients_of_chunks(), [], DenseRule.prepare
+
+    def counted(rule, entering, kept, layers):
+        sizes.append(kept.shape[0])
+        return prepare(rule, entering, kept, layers)
+
+    monkeypatch.setattr(DenseRule, "prepare", counted)
+    monkeypatch.setattr(_loop, "LARGE", at_once * 4 * 8)
+    for found, expected in zip(gradients_of_chunks(), long, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert set(sizes) == {{5: 4}.get(at_once, at_once)}
