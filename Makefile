@@ -1,14 +1,17 @@
 # `make demo` trains and serves a network of 200 layers; `make test` runs the tests,
-# `make test-jax` those that JAX can run, and `make check` the fast part of them.
-# All install what they need into .venv first. PYTHON chooses the interpreter.
+# `make test-jax` and `make test-torch` those that JAX and PyTorch can run, and `make
+# check` the fast part of them. All install what they need into .venv first. PYTHON chooses the interpreter.
 
 PYTHON ?= python3
 BIN = .venv/bin
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 FOLDERS = tests/diagnostics tests/layers tests/ops tests/properties
+ON_TORCH = activations arguments backup callbacks constraints datasets every_path export \
+	initializers manifolds million_layers models operator_norm optimizers package parts \
+	plots recalibration report_page signal_monitor to_keras weight_operations
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo check test test-jax lint clean
+.PHONY: demo check test test-jax test-torch lint clean
 
 demo: .venv/demo
 	rm -rf runs/demo
@@ -26,6 +29,10 @@ test-jax: .venv/jax
 	KERAS_BACKEND=jax $(PYTEST) $(FOLDERS)
 	KERAS_BACKEND=jax $(PYTEST) tests/test_*.py
 
+test-torch: .venv/torch
+	KERAS_BACKEND=torch $(PYTEST) $(FOLDERS)
+	KERAS_BACKEND=torch $(PYTEST) $(ON_TORCH:%=tests/test_%.py)
+
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,7 +44,8 @@ clean:
 .venv/demo: EXTRAS = datasets,plots,serve
 .venv/test: EXTRAS = test
 .venv/jax: EXTRAS = test,jax
-.venv/demo .venv/test .venv/jax: setup.py
+.venv/torch: EXTRAS = test,torch
+.venv/demo .venv/test .venv/jax .venv/torch: setup.py
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'

@@ -26,7 +26,8 @@ import xdist
 from hypothesis import HealthCheck, settings
 
 # The properties in tests/properties; --hypothesis-profile=thorough looks further.
-IS_JAX = os.environ.get("KERAS_BACKEND") == "jax"  # which compiles each new shape
+BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
+IS_JAX = BACKEND == "jax"  # which compiles each new shape
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 COMMON = {"deadline": None, "database": None, "suppress_health_check": SLOW}
 settings.register_profile(
@@ -38,13 +39,25 @@ settings.load_profile("quick")
 
 def pytest_sessionstart(session):
     """Two logical CPUs, to test replicas; where tests run, and not where they wait."""
-    if IS_JAX or xdist.is_xdist_controller(session):
+    if BACKEND != "tensorflow" or xdist.is_xdist_controller(session):
         return
     import tensorflow as tf
 
     (cpu,) = tf.config.list_physical_devices("CPU")
     pair = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, pair)
+
+
+def pytest_collection_modifyitems(items):
+    """PyTorch leaves out the cases of a test that XLA compiles."""
+    if BACKEND != "torch":
+        return
+    from backends import NO_XLA
+
+    for item in items:
+        case = item.callspec.params if hasattr(item, "callspec") else {}
+        if case.get("jit") is True or case.get("jit_compile") is True:
+            item.add_marker(pytest.mark.skip(reason=NO_XLA))
 
 
 def pytest_collection_finish():
@@ -60,6 +73,20 @@ def data_folder(tmp_path_factory):
     from keras_bsnn import datasets
 
     datasets.load("digits", "train", 32)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def arrays_of_tensors():
+    """NumPy reads tensors of PyTorch, also while their gradients are recorded."""
+    if BACKEND != "torch":
+        yield
+        return
+    import torch
+
+    read = torch.Tensor.__array__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "__array__", lambda x, *a: read(x.detach(), *a))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ datasets = [
 plots = ["matplotlib>=3.11"]
 tensorboard = ["tensorboard>=2.20"]
 jax = ["jax>=0.10.2"]
+torch = ["torch>=2.6"]
 litert = ["ai-edge-litert>=2.3"]
 onnx = ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.32"]
 serve = ["starlette>=1.10", "uvicorn>=0.54"]
@@ -36,6 +37,7 @@ setup(
         "plots": plots,
         "tensorboard": tensorboard,
         "jax": jax,
+        "torch": torch,
         "litert": litert,
         "onnx": onnx,
         "serve": serve,

@@ -8,6 +8,7 @@ import textwrap
 
 import keras
 import numpy as np
+from backends import HAS_XLA
 
 SERVE = """
     import sys
@@ -78,7 +79,7 @@ def check_training(layer_class, arguments, x):
         The model that is not compiled.
     """
     trained = []
-    for jit_compile in (True, False):
+    for jit_compile in (HAS_XLA, False):
         keras.utils.set_random_seed(1)
         model = model_of(layer_class(**arguments), x, jit_compile)
         y = model.predict(x, verbose=0)
@@ -103,7 +104,7 @@ def check_constraints(model):
 
 def check_mixed_precision(layer_class, arguments, x):
     layer = layer_class(**arguments, dtype="mixed_bfloat16")
-    model = model_of(layer, x, jit_compile=True)
+    model = model_of(layer, x, jit_compile=HAS_XLA)
     (y,) = model.outputs
     assert y.dtype == "bfloat16"
     assert {w.dtype for w in layer.trainable_weights} <= {"float32"}

@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from backends import HAS_XLA
 from scripts import ROOT, result
 
 from keras_bsnn import datasets
@@ -18,7 +19,7 @@ from keras_bsnn.optimizers import Stiefel
 
 is_tensorflow = keras.backend.backend() == "tensorflow"
 # Without jit, JAX would compile the loop of a stack anew in every step.
-JIT = [False, True] if is_tensorflow else [True]
+JIT = [False, True] if is_tensorflow else [HAS_XLA]
 STEPS = 5  # in an epoch
 EPOCHS = 3
 RECORDS = sorted((ROOT / "benchmarks" / "results").glob("kills_*.json"))

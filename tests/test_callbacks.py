@@ -4,6 +4,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from backends import HAS_XLA
 
 from keras_bsnn import manifolds
 from keras_bsnn.callbacks import RecalibrateBatchNorm, Retract, retract
@@ -328,7 +329,7 @@ def test_recalibrated_before_validation_and_at_the_end():
     x = np.random.default_rng(0).normal(size=(256, 12)).astype("float32")
     y = x[:, :10] @ np.ones((10, 1), "float32")
     model = batchnorm_mlp(50, 10, None, 1, input_shape=(12,))
-    model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=True)
+    model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=HAS_XLA)
     settings = {"batch_size": 64, "epochs": 3, "verbose": 0}
     settings["callbacks"] = [RecalibrateBatchNorm(x)]
     found = model.fit(x, y, validation_data=(x, y), **settings).history["val_loss"]

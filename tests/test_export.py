@@ -5,6 +5,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from backends import writes_saved_model
 
 from keras_bsnn import export, models
 from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
@@ -17,6 +18,7 @@ def model():
 
 
 @pytest.mark.slow
+@writes_saved_model
 def test_it_serves_any_batch(model, tmp_path):
     import tensorflow as tf
 
@@ -37,6 +39,7 @@ def test_classes_of_others_are_not_folded():
     assert [type(layer) for layer in export.fold(model).layers] == [Curved, Curved]
 
 
+@writes_saved_model
 def test_a_folder_that_exists_is_left_alone(model, tmp_path):
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "precious").write_text("model")
@@ -45,6 +48,7 @@ def test_a_folder_that_exists_is_left_alone(model, tmp_path):
     assert (tmp_path / "served" / "precious").read_text() == "model"
 
 
+@writes_saved_model
 def test_a_failed_export_leaves_nothing(tmp_path):
     unbuilt = models.bsnn_mlp(3, 8, "gp_tanh")
     with pytest.raises(ValueError, match="built"):
@@ -133,6 +137,7 @@ RAW = keras.Sequential(
 )
 
 
+@writes_saved_model
 def test_preprocessing_is_served_too(model, tmp_path):
     import tensorflow as tf
 
@@ -143,6 +148,7 @@ def test_preprocessing_is_served_too(model, tmp_path):
     np.testing.assert_allclose(served.serve(raw), expected, atol=1e-5)
 
 
+@writes_saved_model
 def test_named_signatures(model, tmp_path):
     import tensorflow as tf
 
@@ -161,6 +167,7 @@ def test_named_signatures(model, tmp_path):
     assert export.verify(tmp_path / "served")["parameters"] == model.count_params()
 
 
+@writes_saved_model
 def test_signatures_have_the_inputs_of_the_model(model, tmp_path):
     other = models.bsnn_mlp(3, 8, input_shape=(5,))
     with pytest.raises(ValueError, match=r"`signatures\['x'\]` must.*\(None, 5\)"):
@@ -168,6 +175,7 @@ def test_signatures_have_the_inputs_of_the_model(model, tmp_path):
 
 
 @pytest.mark.slow
+@writes_saved_model
 def test_sequences_of_any_length(tmp_path):
     import tensorflow as tf
 
@@ -181,6 +189,7 @@ def test_sequences_of_any_length(tmp_path):
 
 
 @pytest.mark.slow
+@writes_saved_model
 def test_killed_before_the_end_it_leaves_no_folder(tmp_path):
     code = """if True:
         import os, signal
@@ -197,6 +206,7 @@ def test_killed_before_the_end_it_leaves_no_folder(tmp_path):
     assert draft.name.startswith(".served-") and (draft / "served").exists()
 
 
+@writes_saved_model
 def test_a_certificate_tells_of_each_kernel(model, tmp_path):
     export.saved_model(model, tmp_path / "served")
     found = export.verify(tmp_path / "served")
@@ -212,6 +222,7 @@ def test_a_certificate_tells_of_each_kernel(model, tmp_path):
 
 
 @pytest.mark.slow
+@writes_saved_model
 def test_a_certificate_takes_each_layer_of_a_stack(tmp_path):
     """Its kernels are measured as they are outside of it."""
     inner = DepthStack(keras.layers.Dense(3), 2)
@@ -228,6 +239,7 @@ def test_a_certificate_takes_each_layer_of_a_stack(tmp_path):
         assert found["largest_singular_value"] == pytest.approx(norms.max())
 
 
+@writes_saved_model
 def test_the_hash_is_that_of_the_weights(model, tmp_path):
     hashes = []
     for k in range(3):
@@ -239,6 +251,7 @@ def test_the_hash_is_that_of_the_weights(model, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["change", "remove", "add"])
+@writes_saved_model
 def test_other_files_are_not_certified(model, tmp_path, damage):
     folder = tmp_path / "served"
     export.saved_model(model, folder)
@@ -255,6 +268,7 @@ def test_other_files_are_not_certified(model, tmp_path, damage):
         export.verify(folder)
 
 
+@writes_saved_model
 def test_what_is_not_certified_is_not_exported(model, tmp_path):
     stack = model.layers[-2]
     kernels = keras.ops.convert_to_numpy(stack.trainable_variables[0])

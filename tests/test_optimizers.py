@@ -4,6 +4,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from backends import HAS_XLA
 
 from keras_bsnn import callbacks, manifolds, optimizers
 from keras_bsnn.constraints import Orthogonal
@@ -24,7 +25,7 @@ ALL = {
 }
 is_tensorflow = keras.backend.backend() == "tensorflow"
 # Without jit, JAX would compile the loop of a stack anew in every step.
-JIT = [False, True] if is_tensorflow else [True]
+JIT = [False, True] if is_tensorflow else [HAS_XLA]
 
 
 def network(depth=3, units=8, tangent_gradient=False, **settings):
@@ -99,7 +100,7 @@ def test_it_trains_and_is_resumed_as_if_unbroken(tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not is_tensorflow, reason="JAX is run with jit only")
+@pytest.mark.skipif(not is_tensorflow, reason="only TensorFlow runs with and without")
 @pytest.mark.parametrize("name", ["adam", "muon", "stiefel_muon"])
 def test_it_trains_with_jit_as_without(name):
     model = network()

@@ -24,7 +24,7 @@ from weight_checks import (
 from keras_bsnn.optimizers import StiefelMuon
 
 RECORDS = sorted((ROOT / "benchmarks" / "results").glob("weights_*.json"))
-# JAX has the other setting of the two only.
+# JAX and PyTorch have one setting of the two only.
 without_xla = pytest.mark.skipif(not is_tensorflow, reason="a setting of TensorFlow")
 
 

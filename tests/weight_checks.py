@@ -15,6 +15,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pytest
+from backends import IS_TORCH
 
 from keras_bsnn import callbacks, layers, manifolds, optimizers
 
@@ -56,7 +57,7 @@ class Setting(NamedTuple):
 
     optimizer: str = "Adam"
     precision: str = "float32"
-    jit: bool = not is_tensorflow
+    jit: bool = keras.backend.backend() == "jax"
     replicas: int = 1
 
 
@@ -64,13 +65,16 @@ def settings():
     """All that exist. What is left out does not work without our layers, either.
 
     Keras on JAX has no float64, and without jit compiles the loop of a stack anew in
-    each step; on TensorFlow it does not compile what several devices do.
+    each step; on TensorFlow it does not compile what several devices do. On PyTorch,
+    it has no XLA, and one device.
     """
     found = itertools.starmap(
         Setting, itertools.product(OPTIMIZERS, PRECISIONS, (False, True), (1, 2))
     )
     if is_tensorflow:
         return [s for s in found if not (s.jit and s.replicas > 1)]
+    if IS_TORCH:
+        return [s for s in found if not s.jit and s.replicas == 1]
     return [s for s in found if s.jit and s.precision != "float64"]
 
 

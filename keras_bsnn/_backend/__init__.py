@@ -32,6 +32,7 @@ is_concrete = implementation.is_concrete
 is_first_process = implementation.is_first_process
 loop = implementation.loop
 native_gradients = implementation.native_gradients
+optimizer_class = implementation.optimizer_class
 read = implementation.read
 read_whole = implementation.read_whole
 scratch = implementation.scratch
@@ -65,6 +66,7 @@ __all__ = [
     "loop_in_python",
     "map_tensors",
     "native_gradients",
+    "optimizer_class",
     "pack_like",
     "read",
     "read_whole",

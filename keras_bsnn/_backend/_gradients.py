@@ -107,8 +107,7 @@ def with_gradient(function, forward, backward):
             a gradient, or of a part of it, stands for zero.
 
     Returns:
-        A callable like `function`, which can be differentiated any number of times. On
-        backends other than TensorFlow and JAX it is `function`.
+        A callable like `function`, which can be differentiated any number of times.
     """
 
     def differentiable(*arguments):

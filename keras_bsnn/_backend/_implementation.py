@@ -6,6 +6,9 @@ import keras
 
 NAME = keras.backend.backend()
 
-implementation = importlib.import_module(
-    f"keras_bsnn._backend._{NAME if NAME in ('tensorflow', 'jax') else 'other'}"
-)
+if NAME not in ("tensorflow", "jax", "torch"):
+    raise ImportError(
+        "keras_bsnn runs where KERAS_BACKEND is tensorflow, jax or torch. "
+        f"Received: {NAME!r}"
+    )
+implementation = importlib.import_module(f"keras_bsnn._backend._{NAME}")

@@ -1,13 +1,15 @@
-"""JAX. The functions are described in `_other` and in `_tensorflow`."""
+"""JAX. The functions are described in `_common` and in `_tensorflow`."""
 
 import jax
 import keras
 
-from keras_bsnn._backend._other import (  # noqa: F401
+from keras_bsnn._backend._common import (  # noqa: F401
     eager,
     loop_in_python,
     native_gradients,
+    optimizer_class,
     read,
+    scratch,
 )
 
 
@@ -21,10 +23,6 @@ def exact_matmul():
 
 def is_concrete(tensor):
     return not isinstance(tensor, jax.core.Tracer)
-
-
-def scratch(variables):
-    return keras.StatelessScope([(v, read(v)) for v in variables])
 
 
 def shards(variable):

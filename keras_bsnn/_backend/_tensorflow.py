@@ -8,15 +8,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_bsnn._backend._other import (  # noqa: F401
+from keras_bsnn._backend._common import (  # noqa: F401
     assign_whole,
     dry_run,
     exact_matmul,
     float64,
     is_first_process,
     loop_in_python,
+    optimizer_class,
     read_whole,
-    scratch,
     shards,
 )
 from keras_bsnn._backend._trees import flatten, map_tensors, pack_like
@@ -36,6 +36,10 @@ def read(variable):
 def eager():
     """A context in which variables can be read, also while TensorFlow traces."""
     return tf.init_scope()
+
+
+def scratch(variables):
+    return contextlib.nullcontext()
 
 
 def traced_once(function):

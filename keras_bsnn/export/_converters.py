@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import keras
 
 
-def check_backend(name: str) -> None:
-    """Raises `ValueError` unless Keras runs on TensorFlow."""
-    if keras.backend.backend() != "tensorflow":
+def check_backend(name: str, others: tuple[str, ...] = ()) -> None:
+    """Raises `ValueError` unless Keras runs on TensorFlow, or one of `others`."""
+    if keras.backend.backend() not in ("tensorflow", *others):
         raise ValueError(
             f"{name} files are written by TensorFlow. Received: the backend "
             f"{keras.backend.backend()!r}. Save the model, and load it where "

@@ -5,6 +5,7 @@ import os
 import keras
 
 from keras_bsnn.export import _certificate, _draft
+from keras_bsnn.export._converters import check_backend
 
 
 def saved_model(
@@ -36,7 +37,8 @@ def saved_model(
     Raises:
         FileExistsError: If `path` exists already.
         ValueError: If a model is not built or has other inputs, if a weight is not
-            finite, or if the orthogonality error of a kernel is above `tolerance`.
+            finite, if the orthogonality error of a kernel is above `tolerance`, or if
+            Keras runs on PyTorch.
 
     Source: this package.
 
@@ -49,6 +51,7 @@ def saved_model(
     >>> sorted(os.listdir(path))
     ['assets', 'certificate.json', 'fingerprint.pb', 'saved_model.pb', 'variables']
     """
+    check_backend("SavedModel", others=("jax",))
     models = {"serve": model, **(signatures or {})}
     for name, other in (signatures or {}).items():
         _check_inputs(name, other, model)

@@ -31,7 +31,7 @@ def is_elementwise(optimizer: keras.optimizers.Optimizer) -> bool:
     """
     if type(optimizer) is keras.optimizers.LossScaleOptimizer:
         return is_elementwise(optimizer.inner_optimizer)
-    return type(optimizer) in ELEMENTWISE
+    return _backend.optimizer_class(optimizer) in ELEMENTWISE
 
 
 class PerLayer(keras.optimizers.Optimizer):
@@ -129,7 +129,7 @@ class _Stack:
     def _stacked(self, slot):
         return self.owner.add_variable(
             shape=(*self.layers, *slot.shape),
-            initializer=lambda shape, dtype: ops.broadcast_to(slot, shape),
+            initializer=lambda shape, dtype: ops.copy(ops.broadcast_to(slot, shape)),
             dtype=slot.dtype,
             name=slot.name,
         )

@@ -28,6 +28,10 @@ def gradients(function, tensors):
         import jax
 
         return jax.grad(lambda tensors: function(*tensors))(tensors)
+    if keras.backend.backend() == "torch":
+        leaves = [x.requires_grad_() for x in tensors]
+        function(*leaves).backward()
+        return [x.grad for x in leaves]
     import tensorflow as tf
 
     with tf.GradientTape() as tape:

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from backends import HAS_XLA
 from layer_checker import check_layer
 
 from keras_bsnn.initializers import DepthDecay, HaarOrthogonal
@@ -139,7 +140,7 @@ def test_ten_thousand_layers(dtype):
     y = np.asarray(stack(x, training=True)).astype("float32")
     np.testing.assert_allclose(y.std(axis=0), 1, atol=2e-2)
     before = [np.asarray(w) for w in stack.trainable_weights]
-    model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=True)
+    model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=HAS_XLA)
     model.fit(x, x[:, :1], batch_size=64, verbose=0)
     (steps,) = (
         np.asarray(w) - b for w, b in zip(stack.trainable_weights, before, strict=True)

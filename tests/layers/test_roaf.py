@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from backends import HAS_XLA, writes_saved_model
 from layer_checker import (
     check_export,
     check_layer,
@@ -118,6 +119,7 @@ def test_it_is_a_loop_over_its_cell(arguments, masked):
     # XLA draws other numbers than TensorFlow does.
     compiled = (masked, masked) if "seed" in arguments else (True, False)
     for model, jit_compile in zip(models, compiled, strict=True):
+        jit_compile &= HAS_XLA
         model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=jit_compile)
         model.fit(x, -before[0], epochs=2, batch_size=6, shuffle=False, verbose=0)
     after = [model.predict(x, verbose=0) for model in models]
@@ -178,7 +180,7 @@ def test_dropout_does_nothing_in_evaluation():
 def test_dropout_is_saved_and_exported(tmp_path):
     arguments = {"units": 5, "alpha": 0.8, **DROPOUT}
     check_mixed_precision(ROAF, arguments, data())
-    model = model_of(ROAF(**arguments), data(), jit_compile=True)
+    model = model_of(ROAF(**arguments), data(), jit_compile=HAS_XLA)
     model.fit(data(), np.ones((6, 5)), verbose=0)
     check_reload(model, data(), tmp_path)
     check_export(model, data(), tmp_path)
@@ -223,6 +225,7 @@ def test_in_both_directions(tmp_path):
 
 
 @needs_dynamic_shapes
+@writes_saved_model
 def test_sequences_of_any_length(tmp_path):
     """Trained on one length, and served with others, with a state carried on."""
     import tensorflow as tf

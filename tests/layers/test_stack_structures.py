@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from backends import HAS_XLA
 from keras import ops
 
 from keras_bsnn import _backend
@@ -179,7 +180,7 @@ def of_a_loop(name, jit_compile):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("checkpoint_every", "jit_compile"), [(None, False), (2, True)]
+    ("checkpoint_every", "jit_compile"), [(None, False), (2, HAS_XLA)]
 )
 @pytest.mark.parametrize("name", CASES)
 def test_it_equals_a_loop_in_python(name, checkpoint_every, jit_compile):
@@ -231,7 +232,7 @@ def test_a_step_a_reload_and_an_export(name, tmp_path):
         lambda x: np.ones_like(x, "float32"), stacked.predict(examples, verbose=0)
     )
     is_jax = keras.backend.backend() == "jax"  # slow without jit
-    for model, jit_compile in ((stacked, True), (sequential, is_jax)):
+    for model, jit_compile in ((stacked, HAS_XLA), (sequential, is_jax)):
         model.compile(keras.optimizers.SGD(0.05), "mse", jit_compile=jit_compile)
         model.train_on_batch(examples, target)
     again = DepthStack.from_config(stack.get_config())

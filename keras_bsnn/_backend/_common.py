@@ -1,6 +1,6 @@
-"""Any other backend, without gradients of our own and without compilation.
+"""What several backends do alike.
 
-What another backend does alike is described here, the rest in that of TensorFlow.
+What the others do instead is described here, too; the rest, in that of TensorFlow.
 """
 
 import contextlib
@@ -24,10 +24,6 @@ def exact_matmul():
     return contextlib.nullcontext()
 
 
-def is_concrete(tensor):
-    return True
-
-
 def read(variable):
     is_variable = isinstance(variable, keras.Variable)
     return keras.ops.convert_to_tensor(variable.value if is_variable else variable)
@@ -40,10 +36,11 @@ def eager():
 def scratch(variables):
     """A context for code of a loop that computes by assigning to variables.
 
-    On JAX, a traced function must have no effects: the variables have their old values
-    after it. On TensorFlow, they keep what was assigned last.
+    They have their old values after it: a function that JAX traces must have no
+    effects, and PyTorch would overwrite what was read. On TensorFlow, they keep what
+    was assigned last.
     """
-    return contextlib.nullcontext()
+    return keras.StatelessScope([(v, read(v)) for v in variables])
 
 
 def shards(variable):
@@ -64,6 +61,11 @@ def read_whole(variable):
 def assign_whole(variable, value):
     """Sets a variable to a NumPy array, of which each device takes its part."""
     variable.assign(value)
+
+
+def optimizer_class(optimizer):
+    """The public class of Keras that an optimizer is of, or else its own."""
+    return type(optimizer)
 
 
 def traced_once(function):
@@ -92,19 +94,5 @@ def loop_in_python(step, carry, count, reverse=False, like=(), unroll=1):
     return carry, pack_like(collected[0], map(keras.ops.stack, columns))
 
 
-loop = loop_in_python
-
-
 def native_gradients():
     return contextlib.nullcontext()
-
-
-def with_gradient(function, forward, backward):
-    return function
-
-
-def vjp(function, *floats):
-    raise ValueError(
-        "Gradients need the TensorFlow or the JAX backend. "
-        f"This is {keras.backend.backend()!r}."
-    )

@@ -1,0 +1,10 @@
+"""What the backend that runs has and lacks."""
+
+import keras
+import pytest
+
+IS_TORCH = keras.backend.backend() == "torch"
+HAS_XLA = not IS_TORCH  # PyTorch's own compiler would unroll the loop over depth
+NO_XLA = "PyTorch has no XLA"
+NO_SAVED_MODEL = "PyTorch writes no SavedModel"
+writes_saved_model = pytest.mark.skipif(IS_TORCH, reason=NO_SAVED_MODEL)
