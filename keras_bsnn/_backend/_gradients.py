@@ -73,9 +73,8 @@ def _vjp(function, arguments, selected):
 
     def pull(gradient):
         found = iter(pull_floats(_of_floats(selected(outputs), gradient)))
-        return map_tensors(
-            lambda x: next(found) if is_float(x) else None, tuple(arguments)
-        )
+        of_all = [next(found) if is_float(x) else None for x in tensors]
+        return pack_like(tuple(arguments), of_all)
 
     return outputs, pull
 

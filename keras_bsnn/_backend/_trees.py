@@ -11,7 +11,9 @@ def flatten(tree):
 def pack_like(tree, tensors):
     """The inverse of `flatten`: `tensors` in the structure of `tree`."""
     tensors = iter(tensors)
-    return map_tensors(lambda _: next(tensors), tree)
+    # Not `map_structure`, which on PyTorch takes dicts in another order.
+    filled = [x if x is None else next(tensors) for x in keras.tree.flatten(tree)]
+    return keras.tree.pack_sequence_as(tree, filled)
 
 
 def map_tensors(function, *trees):

@@ -45,7 +45,7 @@ class Initialized:
             return self.initializer((depth, *shape), dtype=dtype)
         if type(self.initializer) in CONSTANT:
             value = self.initializer(tuple(shape), dtype=dtype)
-            return keras.ops.repeat(value[None], depth, axis=0)
+            return keras.ops.copy(keras.ops.broadcast_to(value, (depth, *shape)))
         if type(self.initializer) in SEEDED:
             return _drawn(self.initializer, depth, tuple(shape), dtype)
         values = [

@@ -1,5 +1,6 @@
 """The pattern of the layers of a stack: a block that holds no layer's weights."""
 
+import contextlib
 import inspect
 
 import keras
@@ -101,9 +102,12 @@ class Template:
 
     def new(self, name):
         """Returns another layer like the block, built, with a name."""
-        layer = clone(self.block, name)
-        inputs, context, per_layer = self.arguments
-        layer(inputs, *context, **per_layer)
+        is_model = isinstance(self.block, keras.Model)  # it has no scope of its own
+        # Paths must differ: Keras on PyTorch knows the weights of a model by them.
+        with keras.name_scope(name) if is_model else contextlib.nullcontext():
+            layer = clone(self.block, name)
+            inputs, context, per_layer = self.arguments
+            layer(inputs, *context, **per_layer)
         return layer
 
     def name_of(self, variable):

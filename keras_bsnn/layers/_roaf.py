@@ -251,7 +251,7 @@ class ROAF(keras.layers.RNN):
         kernel = ops.convert_to_numpy(cell.kernel)
         recurrent = ops.convert_to_numpy(cell.recurrent_kernel)
         bias = ops.convert_to_numpy(cell.bias) if cell.use_bias else np.zeros(n)
-        filtered = ops.convert_to_numpy(cell.filtered(np.eye(n, dtype="float32")))
+        filtered = ops.convert_to_numpy(cell.filtered(ops.eye(n)))
         filtered = cell.alpha * filtered
         return [
             np.pad(kernel, ((0, 0), (0, 2 * n))),

@@ -6,7 +6,7 @@ import threading
 import keras
 import numpy as np
 import pytest
-from backends import HAS_XLA
+from backends import HAS_XLA, IS_TORCH
 from catalogue import BLOCKS, Attention
 from keras import ops
 from layer_checker import check_layer
@@ -270,6 +270,7 @@ def test_a_rule_is_not_used_for_what_it_does_not_do(block_class, trainable):
     )
 
 
+@pytest.mark.skipif(IS_TORCH, reason="PyTorch traces nothing")
 def test_an_eager_call_is_traced_once():
     traced = []
 
@@ -567,7 +568,7 @@ def test_a_stack_in_a_layer_without_build():
         def call(self, x):
             return x + self.body(x)
 
-    x = np.ones((2, 4), "float32")
+    x = ops.ones((2, 4))
     stack = DepthStack(keras.layers.Dense(4), 3)
     y = Residual(stack)(x)
     assert np.unique(stack.get_weights()[0][:, 0, 0]).size == 3

@@ -141,7 +141,7 @@ def test_dropout_has_one_mask_for_all_steps(activation):
     )
     assert {0.0, 2.0} == {*np.asarray(of_inputs).ravel()}
     cell, h, expected = layer.cell, keras.ops.zeros((6, 5)), []
-    for step in np.swapaxes(x, 0, 1):
+    for step in keras.ops.convert_to_tensor(np.swapaxes(x, 0, 1)):
         inner = keras.ops.matmul(step * of_inputs, cell.kernel) + cell.bias
         inner += keras.ops.matmul(h * of_state, cell.recurrent_kernel)
         h = 0.8 * cell.filtered(h) + 0.2 * cell.activation(inner)
@@ -155,7 +155,7 @@ def test_dropout_keeps_the_expectation():
     """Of one step without activation, which is affine in either mask."""
     x, state = data(1)[:1], np.linspace(-2, 2, 5, dtype="float32")[None]
     layer = ROAF(5, 0.5, activation=None, **DROPOUT)
-    exact = layer(x, initial_state=[state])
+    exact = np.asarray(layer(x, initial_state=[state]))
     many = [np.repeat(z, 20_000, axis=0) for z in (x, state)]
     found = np.asarray(layer(many[0], initial_state=[many[1]], training=True))
     error = found.std(axis=0) / np.sqrt(len(found))
