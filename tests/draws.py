@@ -2,12 +2,12 @@
 
 import keras
 import numpy as np
+from backends import HAS_FLOAT64
 from hypothesis import is_hypothesis_test, settings
 from hypothesis import strategies as st
 
 IS_JAX = keras.backend.backend() == "jax"
-# JAX computes in float32 unless told otherwise; Keras narrows float64 there.
-DTYPES = ["float16", "bfloat16", "float32"] + ["float64"] * (not IS_JAX)
+DTYPES = ["float16", "bfloat16", "float32"] + ["float64"] * HAS_FLOAT64
 WIDE = [dtype for dtype in DTYPES if dtype in ("float32", "float64")]
 # Of a rounded orthogonal matrix: the largest entry of `|W^T W - 1|`.
 ROUNDING = {"float16": 2**-8, "bfloat16": 2**-5, "float32": 6e-6, "float64": 6e-6}

@@ -6,7 +6,7 @@ import inspect
 import keras
 from keras import ops
 
-from keras_bsnn import _backend
+from keras_bsnn import _backend, _parts
 from keras_bsnn.depth import _arguments, _per_layer
 
 
@@ -35,6 +35,7 @@ class Template:
         with keras.StatelessScope():  # in which variables keep their initializers
             self.block = _new(block)
             outputs = self._built_outputs()
+            _seed(self.block)
             variables = ordered(self.block)
             self.initializers = [_initializer(variable) for variable in variables]
         self.weights = [v for v in variables if v.trainable]
@@ -108,6 +109,7 @@ class Template:
             layer = clone(self.block, name)
             inputs, context, per_layer = self.arguments
             layer(inputs, *context, **per_layer)
+        _seed(layer)
         return layer
 
     def name_of(self, variable):
@@ -181,6 +183,18 @@ def _new(block):
         )
     _arguments.check_initializers(block)
     return clone(block, block.name)
+
+
+def _seed(layer):
+    """Makes the states of its generators the source of all its random numbers.
+
+    On PyTorch, Keras takes those of a generator without a seed from elsewhere: the
+    gradient, which calls a layer again, would see others.
+    """
+    for inner in _parts.nested(layer):
+        for value in vars(inner).values():
+            if isinstance(value, keras.random.SeedGenerator):
+                value._initial_seed = value._initial_seed or 0  # it has a state already
 
 
 def ordered(layer):

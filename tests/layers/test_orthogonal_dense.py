@@ -110,7 +110,9 @@ def test_activity_regularizer():
     """Not in the checker: Keras cannot add it to a loss under mixed_bfloat16."""
     layer = OrthogonalDense(3, activity_regularizer=keras.regularizers.L2(0.5))
     y = layer(np.ones((2, 3), "float32"))
-    np.testing.assert_allclose(layer.losses[0], np.sum(y**2) / 4, rtol=1e-5)
+    np.testing.assert_allclose(
+        layer.losses[0], np.sum(np.asarray(y) ** 2) / 4, rtol=1e-5
+    )
 
 
 def test_inputs_of_one_axis_or_of_the_wrong_size():

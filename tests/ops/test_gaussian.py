@@ -4,13 +4,12 @@ import time
 import keras
 import numpy as np
 import pytest
+from backends import HAS_FLOAT64
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
 from keras_bsnn.ops import _integrals, _quadrature, _shaping, gaussian
-
-IN_FLOAT64 = keras.backend.backend() != "jax"  # Keras' ops on JAX round to float32
 
 
 def sigmoid(x):
@@ -174,7 +173,7 @@ def test_constants_of_the_paper(name):
 
 @pytest.mark.parametrize("name", ["tanh", "relu", "elu", "selu", "gelu", "silu"])
 def test_a_name_stands_for_the_function_of_keras(name):
-    tolerance = 1e-10 if IN_FLOAT64 else 1e-5
+    tolerance = 1e-10 if HAS_FLOAT64 else 1e-5
     np.testing.assert_allclose(
         gaussian.gp_constants(name, "minus"),
         gaussian.gp_constants(FUNCTIONS[name][0], "minus"),
@@ -185,13 +184,13 @@ def test_a_name_stands_for_the_function_of_keras(name):
 def test_a_callable_of_keras_ops_is_like_one_of_numpy():
     of_ops = gaussian.gp_constants(lambda x: keras.ops.sin(x) + 0.1 * x, "plus")
     of_numpy = gaussian.gp_constants(lambda x: np.sin(x) + 0.1 * x, "plus")
-    np.testing.assert_allclose(of_ops, of_numpy, atol=1e-10 if IN_FLOAT64 else 1e-5)
+    np.testing.assert_allclose(of_ops, of_numpy, atol=1e-10 if HAS_FLOAT64 else 1e-5)
 
 
 def test_a_layer_is_like_its_function():
     layer = keras.layers.LeakyReLU(negative_slope=0.25)
     expected = gaussian.moments(lambda x: np.where(x > 0, x, 0.25 * x))
-    tolerance = 1e-10 if IN_FLOAT64 else 1e-5
+    tolerance = 1e-10 if HAS_FLOAT64 else 1e-5
     np.testing.assert_allclose(gaussian.moments(layer), expected, atol=tolerance)
 
 

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from backends import HAS_FLOAT64
 from scipy import linalg
 
 from keras_bsnn import _backend
@@ -144,9 +145,7 @@ def test_a_retraction_that_changes_the_shape():
         orthogonal.retract(np.eye(4, dtype="float32"), lambda w: w[:2])
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="JAX has no float64 by default"
-)
+@pytest.mark.skipif(not HAS_FLOAT64, reason="Keras narrows float64")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("function", [*TO_POLAR, orthogonal.qr])
 def test_float64(function, shape):

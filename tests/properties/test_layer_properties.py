@@ -4,6 +4,7 @@ import json
 
 import keras
 import numpy as np
+from backends import HAS_FLOAT64
 from catalogue import BLOCKS
 from draws import (
     IS_JAX,
@@ -21,7 +22,7 @@ from keras_bsnn import layers, recalibration
 from keras_bsnn.layers import _filters
 
 POLICIES = ["float32", "mixed_bfloat16", "mixed_float16", "bfloat16"]
-POLICIES += ["float64"] * (not IS_JAX)
+POLICIES += ["float64"] * HAS_FLOAT64
 units = st.sampled_from([4]) if IS_JAX else st.integers(1, 5)
 activations = st.sampled_from([None, "tanh", "relu", "gp_tanh", "gp_relu", "softmax"])
 policies = st.sampled_from(POLICIES)
