@@ -18,7 +18,7 @@ def draw(*shape, **arguments):
 def test_shapes(shape):
     w = draw(*shape, seed=1)
     assert w.shape == shape
-    assert np.max(orthogonal.orthogonality_error(w)) < 1e-5
+    assert np.max(np.asarray(orthogonal.orthogonality_error(w))) < 1e-5
 
 
 class TestHaarLaw:

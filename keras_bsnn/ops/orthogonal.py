@@ -222,7 +222,7 @@ def project_tangent(matrix: Tensor, direction: Tensor) -> Tensor:
         return ops.swapaxes(project_tangent(*transposed), -1, -2)
     product = ops.matmul(ops.swapaxes(matrix, -1, -2), direction)
     symmetric = 0.5 * (product + ops.swapaxes(product, -1, -2))
-    return direction - ops.matmul(matrix, symmetric)
+    return ops.subtract(direction, ops.matmul(matrix, symmetric))
 
 
 def tangent_gradient(

@@ -91,6 +91,9 @@ class PerLayer(keras.optimizers.Optimizer):
     def learning_rate(self):
         return self._optimizer.learning_rate
 
+    def _get_current_learning_rate(self):  # what decays weights on PyTorch asks for it
+        return self.learning_rate
+
     def apply(self, grads, trainable_variables=None):
         super().apply(grads, trainable_variables)
         _iteration(self._optimizer).assign_add(1)

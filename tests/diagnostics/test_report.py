@@ -114,7 +114,7 @@ def test_a_stack_is_measured_like_the_layers_it_stands_for(block, jit):
         for layer, zero in zip([*parts, last], outputs, strict=True):
             h = layer(h, training=True) + zero
             kept.append(h)
-        return keras.ops.mean((h - Y) ** 2), kept
+        return keras.ops.mean(keras.ops.subtract(h, Y) ** 2), kept
 
     zeros = [keras.ops.zeros((12, 6)) for _ in range(6)]
     outputs = [keras.ops.convert_to_numpy(h) for h in loss(*zeros)[1]]
@@ -156,7 +156,7 @@ def test_an_embedding_has_the_gradient_of_a_product_with_one_hot_rows(jit):
 
     def loss(table):
         h = keras.ops.reshape(keras.ops.matmul(one_hot, table), (12, 12))
-        return keras.ops.mean((last(h) - Y) ** 2)
+        return keras.ops.mean(keras.ops.subtract(last(h), Y) ** 2)
 
     (table,) = embedding.get_weights()
     (expected,) = gradients(loss, [keras.ops.convert_to_tensor(table)])
@@ -197,7 +197,7 @@ def test_gradients_of_the_weights_of_a_stack():
         h = keras.ops.convert_to_tensor(X)
         for kernel in kernels:
             h = keras.ops.tanh(h @ kernel)
-        return keras.ops.mean((h - Y) ** 2)
+        return keras.ops.mean(keras.ops.subtract(h, Y) ** 2)
 
     kernels = [*map(keras.ops.convert_to_tensor, stack.get_weights()[0])]
     expected = [norm(g) for g in gradients(loss, kernels)]
