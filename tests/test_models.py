@@ -271,4 +271,4 @@ def test_batchnorm_mlp_trains_saves_and_reloads(activation, tmp_path):
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(model(x), again(x))
     for kernel, manifold in manifolds.constrained(again.trainable_variables):
-        assert np.max(manifold.error(kernel)) < 1e-4
+        assert np.max(np.asarray(manifold.error(kernel))) < 1e-4
