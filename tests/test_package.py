@@ -16,11 +16,11 @@ FOLDER = pathlib.Path(keras_bsnn.__file__).parent
 
 def public_symbols():
     for module in pkgutil.walk_packages([str(FOLDER)], "keras_bsnn."):
-        loaded = importlib.import_module(module.name)
         if module.name.startswith(
             ("keras_bsnn._", "keras_bsnn.ops", "keras_bsnn.layers.")
         ):
             continue
+        loaded = importlib.import_module(module.name)
         for name in getattr(loaded, "__all__", []):
             symbol = getattr(loaded, name)
             if callable(symbol):
