@@ -192,7 +192,7 @@ class DepthShaped(GaussianPoincare):
         super().__init__(function, root, scale, shift, length_slope, **kwargs)
 
     def _raw(self, x: Tensor) -> Tensor:
-        return x + self.epsilon * self._pointwise(x)
+        return keras.ops.add(x, self.epsilon * self._pointwise(x))
 
     def export_steps(self) -> list:
         shaped = _steps.of_shaped(self.function, self.epsilon)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_bsnn._types import Array, Pointwise, Tensor
+from keras_bsnn._types import Array, Pointwise
 from keras_bsnn.ops._quadrature import (
     RANGE,
     Resolved,
@@ -67,8 +67,8 @@ def correlated_mean(function: Pointwise, resolved: Resolved, rho: float) -> floa
     sign = 1.0 if rho >= 0 else -1.0
     cp, cq = np.sqrt((1 + abs(rho)) / 2), np.sqrt((1 - abs(rho)) / 2)
 
-    def inner(q: Tensor) -> Array:
-        shift = cq * keras.ops.convert_to_numpy(q)[..., None]
+    def inner(q: Array) -> Array:
+        shift = cq * q[..., None]
         # The edges of both factors: together they reach over all of [-12, 12].
         splits = [(resolved.edges - shift) / cp, (sign * resolved.edges + shift) / cp]
         edges = np.sort(np.clip(np.concatenate(splits, axis=-1), -RANGE, RANGE))

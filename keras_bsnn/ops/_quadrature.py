@@ -80,7 +80,7 @@ def nodes_between(edges: Array) -> tuple[Array, Array]:
 def evaluate(function: Pointwise, x: Array) -> Array:
     """Values of `function` at the float64 array `x`, as float64 or else float32."""
     with _backend.float64(), np.errstate(all="ignore"):
-        y = keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(x)))
+        y = keras.ops.convert_to_numpy(function(x))
     if y.shape != x.shape:
         raise ValueError(
             f"`function` must act on each entry alone: for an input of shape {x.shape} "
@@ -104,8 +104,8 @@ def resolve(function: Pointwise, rounding: float = 0.0) -> Resolved:
     """Splits [-12, 12] into intervals on which `function` is a polynomial.
 
     Args:
-        function: A callable that maps a float64 tensor of any shape to the values at
-            its entries, a tensor or an array.
+        function: A callable that maps a float64 array of any shape to the values at
+            its entries.
         rounding: The relative rounding error of the values, a float, of a function
             that is known to be pointwise. Defaults to 0, which measures and checks it.
 
