@@ -1,6 +1,7 @@
 # `make demo` trains and serves a network of 200 layers; `make test` runs the tests,
-# `make test-jax` those that JAX can run, and `make check` the fast part of them.
-# All install what they need into .venv first. PYTHON chooses the interpreter.
+# `make test-jax` those that JAX can run, and `make check` the fast part of them;
+# `make docs` builds the documentation: docs/_build/html/index.html. All install what
+# they need into .venv first. PYTHON chooses the interpreter.
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -8,7 +9,7 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 FOLDERS = tests/diagnostics tests/layers tests/ops tests/properties
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo check test test-jax lint clean
+.PHONY: demo check test test-jax lint docs clean
 
 demo: .venv/demo
 	rm -rf runs/demo
@@ -31,13 +32,18 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/docs
+	rm -rf docs/_build docs/reference/generated
+	$(BIN)/sphinx-build -b html -W --keep-going docs docs/_build/html
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs docs/_build docs/reference/generated
 
 .venv/demo: EXTRAS = datasets,plots,serve
 .venv/test: EXTRAS = test
 .venv/jax: EXTRAS = test,jax
-.venv/demo .venv/test .venv/jax: setup.py
+.venv/docs: EXTRAS = docs
+.venv/demo .venv/test .venv/jax .venv/docs: setup.py
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'

@@ -19,6 +19,13 @@ jax = ["jax>=0.10.2"]
 litert = ["ai-edge-litert>=2.3"]
 onnx = ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.32"]
 serve = ["starlette>=1.10", "uvicorn>=0.54"]
+docs = [
+    "sphinx>=9.0",
+    "furo>=2025.12.19",
+    "myst-nb>=1.4",
+    "sphinx-copybutton>=0.5.2",
+    "sphinx-mathjax-offline>=0.0.2",
+]
 
 setup(
     name="keras_bsnn",
@@ -27,6 +34,10 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    project_urls={
+        "Source": "https://github.com/keras-bsnn/keras-bsnn",
+        "Documentation": "https://keras-bsnn.github.io/keras-bsnn",
+    },
     packages=find_packages(include=["keras_bsnn", "keras_bsnn.*"]),
     package_data={"keras_bsnn": ["py.typed"]},
     python_requires=">=3.11",
@@ -39,6 +50,7 @@ setup(
         "litert": litert,
         "onnx": onnx,
         "serve": serve,
+        "docs": [*plots, *docs],
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "peers": ["torch>=2.13", "geotorch>=0.4", "pogo-torch>=1.0"],  # of benchmarks
         "test": [
