@@ -7,7 +7,7 @@ the repository and of this site are those of the package's metadata.
 import importlib.metadata
 import pkgutil
 
-from sphinx.util import logging
+from sphinx.util import inspect, logging
 
 import keras_bsnn
 
@@ -67,8 +67,17 @@ copybutton_prompt_is_regexp = True
 
 
 def setup(app):
+    app.connect("autodoc-process-signature", signature_of_class)
     app.connect("autodoc-process-docstring", drop_docstring_of_type)
     app.connect("env-check-consistency", warn_of_missing_names)
+
+
+def signature_of_class(app, what, name, value, options, signature, returns):
+    """That of the constructor, where Keras hides it behind a `__new__` of its own."""
+    if what != "class":
+        return None
+    found = inspect.signature(value.__init__, bound_method=True)
+    return inspect.stringify_signature(found, show_annotation=False), None
 
 
 def drop_docstring_of_type(app, what, name, value, options, lines):

@@ -107,6 +107,12 @@ def test_links_into_the_repository(page):
         assert (ROOT / path).exists(), path
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_line_is_taken_for_a_comment(page):
+    """A line that begins with the sign for percent is left out, without a warning."""
+    assert not re.search(r"^%", page.read_text(), re.MULTILINE)
+
+
 def test_every_public_module_is_in_the_reference():
     """Its page lists what is in `__all__`; the build misses no name."""
     index = (DOCS / "reference" / "index.md").read_text()
