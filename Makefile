@@ -34,11 +34,11 @@ lint: .venv/test
 clean:
 	rm -rf .venv runs
 
-.venv/demo: EXTRAS = datasets,plots,serve
+.venv/demo: EXTRAS = tensorflow,datasets,plots,serve
 .venv/test: EXTRAS = test
 .venv/jax: EXTRAS = test,jax
-.venv/demo .venv/test .venv/jax: setup.py
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'
+.venv/demo .venv/test .venv/jax: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@

@@ -1,5 +1,6 @@
 """Keras layers for networks of any depth."""
 
+import keras_bsnn._requirements  # noqa: F401  (before all that needs them)
 from keras_bsnn import (
     activations,
     callbacks,

@@ -1,11 +1,12 @@
 """The layers of a stack: their weights, along an axis of depth, and copies of them."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from typing_extensions import Self
 
 from keras_bsnn import _backend, _parts, manifolds
 from keras_bsnn._types import Config, Shape

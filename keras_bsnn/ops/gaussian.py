@@ -236,7 +236,8 @@ def kernel_map(function: str | Pointwise, rho: npt.ArrayLike) -> float | Array:
     pointwise, on_nodes = as_function(function), resolved(function)
     values = np.asarray(polynomial.polyval(rho, hermite_squares(function)))
     for index in np.argwhere(np.abs(rho) > MEHLER_LIMIT):
-        values[*index] = correlated_mean(pointwise, on_nodes, rho[*index])
+        place = tuple(index)
+        values[place] = correlated_mean(pointwise, on_nodes, rho[place])
     return float(values) if rho.ndim == 0 else values
 
 
