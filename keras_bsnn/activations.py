@@ -293,9 +293,8 @@ def _named(name: str, identifier: Activation) -> Pointwise:
 
 
 def _known(identifier: Activation) -> Pointwise:
-    if isinstance(identifier, str):
-        if identifier.startswith("gp_"):
-            return GaussianPoincare(_known(identifier.removeprefix("gp_")))
-        if identifier == "sin":
-            return sin
+    if identifier == "sin":
+        return sin
+    if isinstance(identifier, str) and identifier.startswith("gp_"):
+        return GaussianPoincare(_known(identifier.removeprefix("gp_")))
     return keras.activations.get(identifier)
