@@ -18,9 +18,11 @@ from keras_bsnn import (
     plots,
     recalibration,
 )
+from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.version import __version__
 
 __all__ = [
+    "KerasBSNNWarning",
     "__version__",
     "activations",
     "callbacks",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from numpy.polynomial import polynomial
 
 from keras_bsnn._types import Array, Pointwise
+from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.ops import _check, _shaping
 from keras_bsnn.ops._integrals import (
     MEHLER_LIMIT,
@@ -116,6 +117,7 @@ def gp_constants(
             f"{_name(function)} has no stable Gaussian-Poincaré root: the slope of its "
             f"length map is {slopes[smaller]:.4f}, which is not below 1, so that "
             "deviations of the signal's length grow with depth.",
+            KerasBSNNWarning,
             stacklevel=2,
         )
     return candidates[smaller]
