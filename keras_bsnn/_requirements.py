@@ -8,13 +8,14 @@ OLDEST_KERAS = (3, 10)
 try:
     import keras
 except ModuleNotFoundError as error:
-    if error.name not in ("tensorflow", "jax", "torch"):
+    missing = (error.name or "").partition(".")[0]
+    if missing not in ("tensorflow", "jax", "torch"):
         raise
     raise ModuleNotFoundError(
-        f"Keras is to run on {error.name}, which is not installed: install it by "
-        f"pip install 'keras_bsnn[{error.name}]', or set the environment variable "
-        "KERAS_BACKEND to 'tensorflow', 'jax' or 'torch'.",
-        name=error.name,
+        f"Keras is to run on {missing}, which is not installed: pip install "
+        f"'keras_bsnn[{missing}]' installs it. Or set the environment variable "
+        "KERAS_BACKEND to another of 'tensorflow', 'jax' and 'torch'.",
+        name=missing,
     ) from error
 
 if tuple(map(int, keras.__version__.split(".")[:2])) < OLDEST_KERAS:
