@@ -276,7 +276,8 @@ def shaping_epsilon(function: str | Pointwise, depth: int, eta: float) -> float:
         return (1 - rho) * second - m.second_moment + kernel_map(function, rho)
 
     # With t = 1 / epsilon, 1 / gamma = t^2 + 2 t E[f'] + E[f'^2].
-    largest = 1 / (second - min(mean, 0.0) ** 2) if second > 0 else 0.0
+    least = second - min(mean, 0.0) ** 2
+    largest = 1 / least if least > 0 else 0.0
     coefficients = _shaping.series(excess, eta, second)
     gamma = _shaping.strength(coefficients, largest, depth, eta)
     if gamma is None:

@@ -264,6 +264,10 @@ def test_per_layer_tensors_of_another_depth():
         stack(draw(BATCH, UNITS), per_layer={"rate": np.ones(3, "float32")})
 
 
+@pytest.mark.skipif(
+    keras.__version__.startswith("3.10."),
+    reason="Keras 3.10 finds no masks of further tensors",
+)
 def test_the_mask_of_a_context_reaches_every_layer():
     class Sees(keras.layers.Layer):
         def build(self, input_shape):
