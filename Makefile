@@ -7,9 +7,12 @@ PYTHON ?= python3
 BIN = .venv/bin
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 FOLDERS = tests/diagnostics tests/layers tests/ops tests/properties
+OLDEST_TESTS = $(addprefix tests/test_,activations.py arguments.py callbacks.py \
+	constraints.py datasets.py export.py initializers.py manifolds.py models.py \
+	optimizers.py plots.py recalibration.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo check test test-jax lint docs clean
+.PHONY: demo check test test-jax test-oldest lint docs clean
 
 demo: .venv/demo
 	rm -rf runs/demo
@@ -27,6 +30,12 @@ test-jax: .venv/jax
 	KERAS_BACKEND=jax $(PYTEST) $(FOLDERS)
 	KERAS_BACKEND=jax $(PYTEST) tests/test_*.py
 
+# What can be expected there: not the examples, the exports but SavedModel, and XLA's
+# flags of conftest.py, which older versions do not know.
+test-oldest: .venv-oldest/ready
+	XLA_FLAGS= .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" \
+		tests/layers tests/ops tests/diagnostics $(OLDEST_TESTS)
+
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,14 +46,25 @@ docs: .venv/docs
 	$(BIN)/sphinx-build -b html -W --keep-going docs docs/_build/html
 
 clean:
-	rm -rf .venv runs docs/_build docs/reference/generated
+	rm -rf .venv .venv-oldest runs docs/_build docs/reference/generated
 
-.venv/demo: EXTRAS = datasets,plots,serve
+.venv/demo: EXTRAS = tensorflow,datasets,plots,serve
 .venv/test: EXTRAS = test
 .venv/jax: EXTRAS = test,jax
 .venv/docs: EXTRAS = docs
-.venv/demo .venv/test .venv/jax .venv/docs: setup.py
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'
+.venv/demo .venv/test .venv/jax .venv/docs: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	touch $@
+
+# The oldest of all that pyproject.toml asks for, but for what they need themselves.
+OLDEST = --resolution lowest-direct --python-version 3.10 --constraint tests/oldest-constraints.txt
+tests/oldest.txt: pyproject.toml tests/oldest-constraints.txt
+	$(BIN)/uv pip compile --quiet --no-header $(OLDEST) pyproject.toml -o $@ \
+		--extra tensorflow --extra datasets --extra plots
+.venv-oldest/ready: .venv/test tests/oldest.txt
+	$(BIN)/uv venv --quiet --clear --python 3.10 .venv-oldest
+	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python \
+		-r tests/oldest.txt pytest pytest-xdist hypothesis --editable .
 	touch $@

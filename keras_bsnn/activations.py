@@ -4,9 +4,10 @@ They are layers without weights, alone or as the `activation` of any Keras layer
 constants are computed when they are made, and are saved as plain numbers.
 """
 
-from typing import Any, Self
+from typing import Any
 
 import keras
+from typing_extensions import Self
 
 from keras_bsnn import _steps
 from keras_bsnn._types import Activation, Config, Pointwise, Shape, Tensor
@@ -15,9 +16,7 @@ from keras_bsnn.ops._integrals import as_function
 
 __all__ = ["DepthShaped", "Gained", "GaussianPoincare", "get"]
 
-KIND = (
-    "the name of a Keras activation, such a name with the prefix 'gp_', or a callable"
-)
+KIND = "the name of a Keras activation, one after the prefix 'gp_', or a callable"
 
 
 class _Pointwise(keras.layers.Layer):
@@ -288,13 +287,14 @@ def get(identifier: Activation) -> Pointwise:
 
 def _named(name: str, identifier: Activation) -> Pointwise:
     """The activation for an identifier that is the argument `name`."""
-    return _check.interpreted(name, KIND, _known, identifier)
+    of_keras = [n for n in dir(keras.activations) if not n.startswith("_")]
+    names = ["sin", *of_keras, *(f"gp_{n}" for n in of_keras)]
+    return _check.interpreted(name, KIND, _known, identifier, names)
 
 
 def _known(identifier: Activation) -> Pointwise:
-    if isinstance(identifier, str):
-        if identifier.startswith("gp_"):
-            return GaussianPoincare(_known(identifier.removeprefix("gp_")))
-        if identifier == "sin":
-            return sin
+    if identifier == "sin":
+        return sin
+    if isinstance(identifier, str) and identifier.startswith("gp_"):
+        return GaussianPoincare(_known(identifier.removeprefix("gp_")))
     return keras.activations.get(identifier)

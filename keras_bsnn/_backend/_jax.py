@@ -10,9 +10,14 @@ from keras_bsnn._backend._other import (  # noqa: F401
     read,
 )
 
+try:
+    from jax import enable_x64
+except ImportError:  # before JAX 0.8
+    from jax.experimental import enable_x64
+
 
 def float64():
-    return jax.enable_x64(True)
+    return enable_x64(True)
 
 
 def exact_matmul():

@@ -4,6 +4,7 @@ import os
 
 import keras
 
+from keras_bsnn._requirements import extra
 from keras_bsnn.export import _certificate, _draft
 
 
@@ -37,6 +38,7 @@ def saved_model(
         FileExistsError: If `path` exists already.
         ValueError: If a model is not built or has other inputs, if a weight is not
             finite, or if the orthogonality error of a kernel is above `tolerance`.
+        ModuleNotFoundError: If TensorFlow is not installed.
 
     Source: this package.
 
@@ -49,6 +51,8 @@ def saved_model(
     >>> sorted(os.listdir(path))
     ['assets', 'certificate.json', 'fingerprint.pb', 'saved_model.pb', 'variables']
     """
+    with extra("tensorflow"):
+        import tensorflow  # noqa: F401
     models = {"serve": model, **(signatures or {})}
     for name, other in (signatures or {}).items():
         _check_inputs(name, other, model)

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_bsnn import _backend, _facts, _steps, activations
 from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
+from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.layers import _orthogonal_kernel
 from keras_bsnn.ops import _check
 
@@ -182,6 +183,7 @@ class BatchNormDense(keras.layers.Layer):
                 f"{self.name}: a batch of {math.prod(sizes)} samples is smaller than "
                 f"the width of {self.units} units, so that gradients grow with depth. "
                 "Take larger batches, or `shrinkage=0.9`.",
+                KerasBSNNWarning,
                 stacklevel=2,
             )
 
