@@ -13,7 +13,7 @@ from keras_bsnn._backend._other import (  # noqa: F401
 try:
     from jax import enable_x64
 except ImportError:  # before JAX 0.8
-    from jax.experimental import enable_x64
+    from jax.experimental import enable_x64  # type: ignore
 
 
 def float64():

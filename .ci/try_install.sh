@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the wheel, installs it where nothing else is, and runs the first code of the
-# README from another folder, as printed: scripts/try_install.sh BACKEND [PIP ARGUMENTS]
+# README from another folder, as printed: .ci/try_install.sh BACKEND [PIP ARGUMENTS]
 #
 # BACKEND is tensorflow, jax or torch. Further arguments go to `pip install`: versions,
 # or a file of constraints. PYTHON chooses the interpreter.
