@@ -78,10 +78,20 @@ def test_what_is_said_of_the_results():
     assert len(fits) == 6, "train accuracy on MNIST"
 
 
+def test_no_step_leaves_an_error_above_1e_5():
+    rows = record("orthogonality")
+    assert len(rows) >= 4 and all(row["steps"] == 2000 for row in rows)
+    assert max(row["largest_error"] for row in rows) < 1e-5
+
+
+def record(name):
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text())["result"]
+
+
 def test_what_is_said_of_a_gpu():
     def of(name):
-        path = ROOT / "benchmarks" / "results" / "gpu" / f"{name}.json"
-        return json.loads(path.read_text())["result"]
+        return record(f"gpu/{name}")
 
     checks = of("correctness")
     assert all(row["is_right"] for row in checks)
