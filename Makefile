@@ -9,10 +9,10 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 FOLDERS = tests/diagnostics tests/layers tests/ops tests/properties
 OLDEST_TESTS = $(addprefix tests/test_,activations.py arguments.py callbacks.py \
 	constraints.py datasets.py export.py initializers.py manifolds.py models.py \
-	optimizers.py plots.py recalibration.py)
+	optimizers.py plots.py recalibration.py requirements.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo check test test-jax test-oldest lint docs clean
+.PHONY: demo check test test-jax test-oldest oldest-versions lint docs clean
 
 demo: .venv/demo
 	rm -rf runs/demo
@@ -58,13 +58,16 @@ clean:
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-# The oldest of all that pyproject.toml asks for, but for what they need themselves.
-OLDEST = --resolution lowest-direct --python-version 3.10 --constraint tests/oldest-constraints.txt
-tests/oldest.txt: pyproject.toml tests/oldest-constraints.txt
-	$(BIN)/uv pip compile --quiet --no-header $(OLDEST) pyproject.toml -o $@ \
-		--extra tensorflow --extra datasets --extra plots
+# The oldest versions of all that pyproject.toml asks for; `uv` chose those that they need
+# themselves, by `make oldest-versions`.
+OLDEST_PYTHON ?= 3.10
 .venv-oldest/ready: .venv/test tests/oldest.txt
-	$(BIN)/uv venv --quiet --clear --python 3.10 .venv-oldest
+	$(BIN)/uv venv --quiet --clear --python $(OLDEST_PYTHON) .venv-oldest
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python \
 		-r tests/oldest.txt pytest pytest-xdist hypothesis --editable .
 	touch $@
+
+oldest-versions: .venv/test
+	$(BIN)/uv pip compile --quiet --no-header --resolution lowest-direct \
+		--python-version 3.10 --constraint tests/oldest-constraints.txt \
+		--extra tensorflow --extra datasets --extra plots pyproject.toml -o tests/oldest.txt
