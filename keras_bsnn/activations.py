@@ -17,6 +17,7 @@ from keras_bsnn.ops._integrals import as_function
 __all__ = ["DepthShaped", "Gained", "GaussianPoincare", "get"]
 
 KIND = "the name of a Keras activation, one after the prefix 'gp_', or a callable"
+NAMES = [p + n for p in ("", "gp_") for n in ("sin", *dir(keras.activations))]
 
 
 class _Pointwise(keras.layers.Layer):
@@ -287,9 +288,7 @@ def get(identifier: Activation) -> Pointwise:
 
 def _named(name: str, identifier: Activation) -> Pointwise:
     """The activation for an identifier that is the argument `name`."""
-    of_keras = [n for n in dir(keras.activations) if not n.startswith("_")]
-    names = ["sin", *of_keras, *(f"gp_{n}" for n in of_keras)]
-    return _check.interpreted(name, KIND, _known, identifier, names)
+    return _check.interpreted(name, KIND, _known, identifier, NAMES)
 
 
 def _known(identifier: Activation) -> Pointwise:
