@@ -1,17 +1,18 @@
 # `make demo` trains and serves a network of 200 layers; `make test` runs the tests,
-# `make test-jax` and `make test-torch` those that JAX and PyTorch can run, and `make
-# check` the fast part of them. All install what they need into .venv first. PYTHON chooses the interpreter.
+# `make test-jax` those that JAX can run, and `make check` the fast part of them;
+# `make docs` builds the documentation: docs/_build/html/index.html. All install what
+# they need into .venv first. PYTHON chooses the interpreter.
 
 PYTHON ?= python3
 BIN = .venv/bin
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 FOLDERS = tests/diagnostics tests/layers tests/ops tests/properties
-ON_TORCH = activations arguments backup callbacks constraints datasets every_path export \
-	initializers manifolds million_layers models operator_norm optimizers package parts \
-	plots recalibration report_page signal_monitor to_keras weight_operations
+OLDEST_TESTS = $(addprefix tests/test_,activations.py arguments.py callbacks.py \
+	constraints.py datasets.py export.py initializers.py manifolds.py models.py \
+	optimizers.py plots.py recalibration.py requirements.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo check test test-jax test-torch lint clean
+.PHONY: demo check test test-jax test-oldest oldest-versions lint docs clean
 
 demo: .venv/demo
 	rm -rf runs/demo
@@ -29,24 +30,44 @@ test-jax: .venv/jax
 	KERAS_BACKEND=jax $(PYTEST) $(FOLDERS)
 	KERAS_BACKEND=jax $(PYTEST) tests/test_*.py
 
-test-torch: .venv/torch
-	KERAS_BACKEND=torch $(PYTEST) $(FOLDERS)
-	KERAS_BACKEND=torch $(PYTEST) $(ON_TORCH:%=tests/test_%.py)
+# What can be expected there: not the examples, the exports but SavedModel, and XLA's
+# flags of conftest.py, which older versions do not know.
+test-oldest: .venv-oldest/ready
+	XLA_FLAGS= .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" \
+		tests/layers tests/ops tests/diagnostics $(OLDEST_TESTS)
 
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean:
-	rm -rf .venv runs
+docs: .venv/docs
+	rm -rf docs/_build docs/reference/generated
+	$(BIN)/sphinx-build -b html -W --keep-going docs docs/_build/html
 
-.venv/demo: EXTRAS = datasets,plots,serve
+clean:
+	rm -rf .venv .venv-oldest runs docs/_build docs/reference/generated
+
+.venv/demo: EXTRAS = tensorflow,datasets,plots,serve
 .venv/test: EXTRAS = test
 .venv/jax: EXTRAS = test,jax
-.venv/torch: EXTRAS = test,torch
-.venv/demo .venv/test .venv/jax .venv/torch: setup.py
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'
+.venv/docs: EXTRAS = docs
+.venv/demo .venv/test .venv/jax .venv/docs: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
+
+# The oldest versions of all that pyproject.toml asks for; `uv` chose those that they need
+# themselves, by `make oldest-versions`.
+OLDEST_PYTHON ?= 3.10
+.venv-oldest/ready: .venv/test tests/oldest.txt
+	$(BIN)/uv venv --quiet --clear --python $(OLDEST_PYTHON) .venv-oldest
+	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python \
+		-r tests/oldest.txt pytest pytest-xdist hypothesis --editable .
+	touch $@
+
+oldest-versions: .venv/test
+	$(BIN)/uv pip compile --quiet --no-header --resolution lowest-direct \
+		--python-version 3.10 --constraint tests/oldest-constraints.txt \
+		--extra tensorflow --extra datasets --extra plots pyproject.toml -o tests/oldest.txt

@@ -1,7 +1,7 @@
 """The cost of a training step against depth, ours and others', side by side.
 
-    python benchmarks/depth.py --readme README.md
-    python benchmarks/depth.py --show --readme README.md
+    python benchmarks/depth.py --page docs/results/speed.md
+    python benchmarks/depth.py --show --page docs/results/speed.md
 
 All train the same network: `depth` times `h = phi(h @ W)` without bias, from orthogonal
 kernels, `phi` the `DepthShaped("gelu", depth)` of this package with the exact GELU;

@@ -1,6 +1,6 @@
 """What exported models predict, how large they are, and how long they take.
 
-    python benchmarks/export.py --rounds 5 --epochs 3 --readme README.md
+    python benchmarks/export.py --rounds 5 --epochs 3 --page docs/results/export.md
 
 A network of each kind is trained on scikit-learn's digits, turned into layers of Keras
 alone by `to_keras`, and both are run by Keras with XLA, as SavedModels, by LiteRT and

@@ -1,7 +1,7 @@
 """What folding saves: a linear network of many layers, and the one layer it folds into.
 
     python benchmarks/fold.py
-    KERAS_BACKEND=jax python benchmarks/fold.py --readme README.md
+    KERAS_BACKEND=jax python benchmarks/fold.py --page docs/results/batchnorm.md
 
 Both predict the same batch in turn, in one process, each compiled by XLA. The one layer
 takes so little that for few samples what counts is the call itself, which costs less

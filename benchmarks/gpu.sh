@@ -4,9 +4,9 @@
 # First whether the numbers are right, then the steps of stacks, of the optimizers and of
 # the recurrent layer, next to scans by hand and to PyTorch, and to their floor; what
 # tells most comes first. What is in FOLDER, by default benchmarks/results/gpu, is not
-# measured anew, so that a second call measures what LIMIT, 540 seconds, cut off. PYTHON chooses the interpreter; it needs this package, jax[cuda12] or
-# jax[cuda13], and torch. Where there is no GPU, SMALL=1 runs all of it at sizes that a
-# CPU does in minutes.
+# measured anew, so that a second call measures what LIMIT, 540 seconds, cut off. PYTHON
+# chooses the interpreter; it needs this package, jax[cuda12] or jax[cuda13], and torch.
+# Where there is no GPU, SMALL=1 runs all of it at sizes that a CPU does in minutes.
 set -eu
 
 here=$(dirname "$0")

@@ -1,7 +1,8 @@
-"""Kills training runs at random moments: do they end with the weights of unbroken ones?
+r"""Kills training runs at random moments: do they end as if nothing had been?
 
     python benchmarks/kills.py --kills 100
-    KERAS_BACKEND=jax python benchmarks/kills.py --kills 50 --readme README.md
+    KERAS_BACKEND=jax python benchmarks/kills.py --kills 50 \
+        --page docs/results/weights.md
 
 A run is begun again until it ends; each time it is sent SIGKILL after a while, drawn at
 random within its start, an epoch or the saving of a backup. Then the files that it left

@@ -1,7 +1,7 @@
 """What `callbacks.SignalMonitor` costs at its default frequency, once an epoch.
 
     python benchmarks/monitor.py
-    KERAS_BACKEND=jax python benchmarks/monitor.py --readme README.md
+    KERAS_BACKEND=jax python benchmarks/monitor.py --page docs/results/signals.md
 
 In one call of `fit`, with an epoch of as many batches as MNIST has, the seconds of each
 epoch and those of the measurement at its end. The first one traces the model.

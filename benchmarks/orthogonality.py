@@ -1,6 +1,6 @@
 """The largest orthogonality error after any step of a training with `StiefelMuon`.
 
-    python benchmarks/orthogonality.py --dataset mnist --readme README.md
+    python benchmarks/orthogonality.py --dataset mnist --page docs/results/speed.md
 
 `bsnn_mlp`, ReLU, for `--steps` steps at a constant learning rate. The error, the
 largest entry of `|W^T W - 1|` over all kernels, is found after each step, in float32.

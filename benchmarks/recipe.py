@@ -1,6 +1,6 @@
 """What a step of training costs with each optimizer, beside the network's own cost.
 
-    python benchmarks/recipe.py --readme README.md
+    python benchmarks/recipe.py --page docs/results/speed.md
 
 `bsnn_mlp`, ReLU, on MNIST, with each optimizer at the rate that trains it best at 100
 layers (`examples/reproduce/bsnn_optimizers.py`). It is timed after `--warm-up` steps,

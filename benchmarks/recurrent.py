@@ -1,6 +1,6 @@
 """A training step of ROAF, of other recurrent layers, and of ROAF written by hand.
 
-    python benchmarks/recurrent.py --readme README.md
+    python benchmarks/recurrent.py --page docs/results/roaf.md
 
 Each has the same units, reads one value a step, and is trained by SGD on ten numbers
 that a dense layer reads off its last state. Each contender runs in a process of its

@@ -1,6 +1,6 @@
 """What orthogonality costs in a deep network: ours, Keras' and PyTorch's, side by side.
 
-    python benchmarks/retraction.py --readme README.md
+    python benchmarks/retraction.py --page docs/results/speed.md
 
 `depth` times `h = phi(h @ W)` without bias, `phi` the `DepthShaped("gelu", depth)` of
 this package, and fixed orthonormal columns that give 10 logits. The task is that of a

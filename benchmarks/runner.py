@@ -12,8 +12,9 @@ A script of `benchmarks/` or `examples/reproduce/` says what is particular to it
 
 Each row that has been measured is in a JSON with the command, the versions, the machine
 and the settings; a second call measures the rows that are not there. The table, which
-`--readme` writes between its markers, and the figure are drawn from the records alone:
-with `--show`, or `--from` and the files, nothing is measured.
+`--page` writes between its markers with the machines, versions and seeds below it, and
+the figure are drawn from the records alone: with `--show`, or `--from` and the files,
+nothing is measured.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from _origin import files, origin
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -90,10 +92,11 @@ class Experiment:
         use_threads(args.threads)
         if not (args.show or args.records):
             self.measure(args)
-        records = read(*(args.records or self._places(args)))
+        places = args.records or self._places(args)
+        records = read(*places)
         if not records:
             raise SystemExit(f"There is no record in {args.out or self.records}.")
-        self.publish(records, args)
+        self.publish(records, origin(*places), args)
 
     def arguments(self):
         doc = inspect.getmodule(self.run).__doc__ or ""
@@ -105,7 +108,7 @@ class Experiment:
         add("--out", type=Path, help=f"where the records are; default: {self.records}")
         add("--show", action="store_true", help="what is there, no measurement")
         add("--from", dest="records", nargs="+", type=Path, help="show these records")
-        add("--readme", type=Path, help="a file whose marked table to write anew")
+        add("--page", type=Path, help="a file whose marked table to write anew")
         if self.figure:
             stem = self.records.stem
             add("--figure", type=Path, default=Path("docs", f"{stem}.png"))
@@ -120,7 +123,7 @@ class Experiment:
         """Records the rows that are not there, each as soon as it is known."""
         name = self.records.name.format(backend=_backend())
         out = args.out or self.records.with_name(name)
-        hidden = ("out", "records", "show", "readme", "figure")
+        hidden = ("out", "records", "show", "page", "figure")
         settings = {k: v for k, v in vars(args).items() if k not in hidden}
         skipped = 0
         for row in self._rows(args):
@@ -144,12 +147,12 @@ class Experiment:
         rows = itertools.product(*lists)
         return [dict(zip(self.rows, row, strict=True)) for row in rows]
 
-    def publish(self, records, args):
+    def publish(self, records, source, args):
         records = self.arrange(records)
-        text = self.table(records)
+        text = f"{self.table(records)}\n\n{source}"
         Console(width=150).print(Markdown(text))
-        if args.readme:
-            fill(args.readme, self.name, text)
+        if args.page:
+            fill(args.page, self.name, text)
         if self.figure:
             args.figure.parent.mkdir(parents=True, exist_ok=True)
             self.figure(records, args.figure)
@@ -191,15 +194,12 @@ def read(*places):
     Those of a record that has a file of its own are among its entries.
     """
     records = []
-    for place in places:
-        for path in sorted(place.glob("*.json")) if place.is_dir() else [place]:
-            if path.exists():
-                file = json.loads(path.read_text())
-                settings = file.get("settings", {})
-                common = {"backend": file.get("backend"), "settings": settings}
-                if isinstance(file["result"], dict):
-                    common |= settings
-                records += [{**common, **row} for row in _listed(file["result"])]
+    for file in files(*places):
+        settings = file.get("settings", {})
+        common = {"backend": file.get("backend"), "settings": settings}
+        if isinstance(file["result"], dict):
+            common |= settings
+        records += [{**common, **row} for row in _listed(file["result"])]
     return records
 
 

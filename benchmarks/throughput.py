@@ -1,6 +1,6 @@
 """How many samples several processes and devices train on in a second, beside one.
 
-    python benchmarks/throughput.py --readme README.md
+    python benchmarks/throughput.py --page docs/results/devices.md
 
 Each case is a run of `examples/distributed.py`, all with the same data and batches, so
 that each loss curve must be that of one process. Where a case is "on a core each", one

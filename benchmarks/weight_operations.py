@@ -9,7 +9,7 @@ r"""What Keras does to a weight, under each optimizer, precision and strategy.
     KERAS_BACKEND=jax python benchmarks/weight_operations.py --all \
         --out benchmarks/results/weights_jax.json
     python benchmarks/weight_operations.py --from benchmarks/results/weights_*.json \
-        --readme README.md
+        --page docs/results/weights.md
 
 The checks are those of the tests, in `tests/weight_checks.py`; here they run under all
 settings of its `grid`. What does not hold is in the record, and in the table; a second

@@ -26,15 +26,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-import uvicorn
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, JSONResponse
-from starlette.routing import Route
 
 from keras_bsnn import datasets, export
+from keras_bsnn._requirements import extra
 from keras_bsnn.layers import DepthStack
+
+with extra("serve"):
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.exceptions import HTTPException
+    from starlette.responses import FileResponse, JSONResponse
+    from starlette.routing import Route
 
 HOST = "127.0.0.1"  # seen from this machine only
 PAGE = Path(__file__).with_suffix(".html")

@@ -1,5 +1,6 @@
 """Keras layers for networks of any depth."""
 
+import keras_bsnn._requirements  # noqa: F401  (before all that needs them)
 from keras_bsnn import (
     activations,
     callbacks,
@@ -17,9 +18,11 @@ from keras_bsnn import (
     plots,
     recalibration,
 )
+from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.version import __version__
 
 __all__ = [
+    "KerasBSNNWarning",
     "__version__",
     "activations",
     "callbacks",

@@ -4,9 +4,10 @@ They are layers without weights, alone or as the `activation` of any Keras layer
 constants are computed when they are made, and are saved as plain numbers.
 """
 
-from typing import Any, Self
+from typing import Any
 
 import keras
+from typing_extensions import Self
 
 from keras_bsnn import _steps
 from keras_bsnn._types import Activation, Config, Pointwise, Shape, Tensor
@@ -15,9 +16,8 @@ from keras_bsnn.ops._integrals import as_function
 
 __all__ = ["DepthShaped", "Gained", "GaussianPoincare", "get"]
 
-KIND = (
-    "the name of a Keras activation, such a name with the prefix 'gp_', or a callable"
-)
+KIND = "the name of a Keras activation, one after the prefix 'gp_', or a callable"
+NAMES = [p + n for p in ("", "gp_") for n in ("sin", *dir(keras.activations))]
 
 
 class _Pointwise(keras.layers.Layer):
@@ -288,13 +288,12 @@ def get(identifier: Activation) -> Pointwise:
 
 def _named(name: str, identifier: Activation) -> Pointwise:
     """The activation for an identifier that is the argument `name`."""
-    return _check.interpreted(name, KIND, _known, identifier)
+    return _check.interpreted(name, KIND, _known, identifier, NAMES)
 
 
 def _known(identifier: Activation) -> Pointwise:
-    if isinstance(identifier, str):
-        if identifier.startswith("gp_"):
-            return GaussianPoincare(_known(identifier.removeprefix("gp_")))
-        if identifier == "sin":
-            return sin
+    if identifier == "sin":
+        return sin
+    if isinstance(identifier, str) and identifier.startswith("gp_"):
+        return GaussianPoincare(_known(identifier.removeprefix("gp_")))
     return keras.activations.get(identifier)

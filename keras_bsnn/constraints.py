@@ -4,9 +4,9 @@ import contextlib
 import contextvars
 import functools
 from collections.abc import Iterator
-from typing import Self
 
 import keras
+from typing_extensions import Self
 
 from keras_bsnn import _backend, manifolds
 from keras_bsnn._types import Config, Retraction, Tensor

@@ -1,9 +1,8 @@
 """Initializers of orthogonal kernels."""
 
-from typing import Self
-
 import keras
 import numpy as np
+from typing_extensions import Self
 
 from keras_bsnn import manifolds
 from keras_bsnn._types import Config, Tensor

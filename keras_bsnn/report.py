@@ -31,11 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         report = write(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: error: {_line(error)}\n")
-    except ImportError as error:
-        hint = "pip install 'keras_bsnn[datasets,plots]' installs all that is needed"
-        parser.exit(2, f"{parser.prog}: error: {_line(error)}: {hint}\n")
     print(report.verdict)
     print(f"Report: {args.out}")
 

@@ -1,4 +1,4 @@
-"""The version of the package, which `setup.py` reads, too."""
+"""The version of the package, which `pyproject.toml` reads, too."""
 
 __all__ = ["__version__"]
 

@@ -21,6 +21,12 @@ def runner(folder, monkeypatch):
     return run
 
 
+def table_of(page):
+    """The lines of the only table of a page."""
+    lines = page.read_text().splitlines()
+    return [line for line in lines if line.startswith("|")]
+
+
 def result(path):
     """What a record says, which must also say the versions and the machine."""
     record = json.loads(path.read_text())

@@ -4,7 +4,9 @@ import json
 
 import keras
 import pytest
-from scripts import ROOT, result, runner
+from scripts import ROOT, result, runner, table_of
+
+from keras_bsnn._record import environment
 
 pytestmark = pytest.mark.slow
 
@@ -81,28 +83,28 @@ def recorded(tmp_path):
         )
     ]
     path = tmp_path / "recorded.json"
-    path.write_text(json.dumps({"result": rows}))
+    path.write_text(json.dumps({**environment(), "result": rows}))
     return path
 
 
 def test_depth_of_a_record(tmp_path, run, recorded):
-    readme, plot = tmp_path / "README.md", tmp_path / "depth.png"
+    page, plot = tmp_path / "page.md", tmp_path / "depth.png"
     begin, end = "<!-- depth.py: begin -->", "<!-- depth.py: end -->"
-    readme.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     for _ in range(2):  # the second time finds the markers again
-        run("depth.py", "--from", recorded, "--readme", readme, "--figure", plot)
-    head, _, *lines = readme.read_text().split(begin)[1].split(end)[0].split("\n")[1:-1]
+        run("depth.py", "--from", recorded, "--page", page, "--figure", plot)
+    head, _, *lines = table_of(page)
     assert "| 100 x 16 | 50,000 x 16 | first step, 100 x 16 |" in head
     assert lines == [
         "| one | 10 µs | 10 µs | 2 s | 2 s |",
         "| other | 10 µs | more than 900 s | 2 s | more than 900 s |",
     ]
-    assert readme.read_text().startswith("before\n")
-    assert readme.read_text().endswith("\nafter\n")
+    assert page.read_text().startswith("before\n")
+    assert page.read_text().endswith("\nafter\n")
     assert plot.exists()
-    readme.write_text("no markers")
+    page.write_text("no markers")
     with pytest.raises(SystemExit, match="must have"):
-        run("depth.py", "--from", recorded, "--readme", readme)
+        run("depth.py", "--from", recorded, "--page", page)
 
 
 def test_a_contender_that_fails(tmp_path, run):
@@ -153,8 +155,8 @@ def test_orthogonality(tmp_path, run):
 
 
 def test_fold(tmp_path, run):
-    out, readme = tmp_path / "fold.json", tmp_path / "README.md"
-    readme.write_text("<!-- fold.py: begin -->\n<!-- fold.py: end -->\n")
+    out, page = tmp_path / "fold.json", tmp_path / "page.md"
+    page.write_text("<!-- fold.py: begin -->\n<!-- fold.py: end -->\n")
     small = ["--depth", "30", "--units", "8", "--inputs", "12"]
     small += ["--batch-sizes", "5", "50", "--rounds", "2"]
     run("fold.py", *small, "--out", out)
@@ -165,8 +167,8 @@ def test_fold(tmp_path, run):
     for row in found["per_example"]:
         assert row["deep"] > 0 and row["folded"] > 0
         assert row["quartiles"][0] <= row["ratio"] <= row["quartiles"][1]
-    run("fold.py", "--from", out, out, "--readme", readme)
-    _, head, _, *rows, _ = readme.read_text().splitlines()
+    run("fold.py", "--from", out, out, "--page", page)
+    head, _, *rows = table_of(page)
     assert head.count("deep | folded | ratio") == 2 and len(rows) == 2
 
 
@@ -174,8 +176,8 @@ def test_fold(tmp_path, run):
     keras.backend.backend() != "tensorflow", reason="its workers have their own backend"
 )
 def test_throughput(tmp_path, run):
-    out, readme = tmp_path / "throughput.json", tmp_path / "README.md"
-    readme.write_text("<!-- throughput.py: begin -->\n<!-- throughput.py: end -->\n")
+    out, page = tmp_path / "throughput.json", tmp_path / "page.md"
+    page.write_text("<!-- throughput.py: begin -->\n<!-- throughput.py: end -->\n")
     small = ["--depth", "4", "--units", "8", "--epochs", "2", "--most", "2"]
     run("throughput.py", *small, "--strategies", "mirrored", "--out", out)
     one, two = result(out)
@@ -183,9 +185,9 @@ def test_throughput(tmp_path, run):
     assert one["of_one"] == 1 and two["of_one"] > 0
     assert len(two["losses"]) == 2 and two["largest_difference"] < 1e-5
     assert two["orthogonality_error"] < 1e-6
-    run("throughput.py", "--from", out, "--readme", readme)
-    lines = readme.read_text().splitlines()
-    assert len(lines) == 6 and lines[4].startswith("| TensorFlow, mirrored | 1 x 2 | ")
+    run("throughput.py", "--from", out, "--page", page)
+    *_, last = lines = table_of(page)
+    assert len(lines) == 4 and last.startswith("| TensorFlow, mirrored | 1 x 2 | ")
 
 
 @pytest.mark.skipif(
@@ -193,8 +195,8 @@ def test_throughput(tmp_path, run):
 )
 def test_export(tmp_path, run, monkeypatch):
     monkeypatch.setattr("_latency.SECONDS", 0.01)
-    out, readme = tmp_path / "export.json", tmp_path / "README.md"
-    readme.write_text("<!-- export.py: begin -->\n<!-- export.py: end -->\n")
+    out, page = tmp_path / "export.json", tmp_path / "page.md"
+    page.write_text("<!-- export.py: begin -->\n<!-- export.py: end -->\n")
     names = ["batch norm, tanh"]
     small = ["--depth", "3", "--units", "5", "--epochs", "1", "--examples", "50"]
     small += ["--batch-sizes", "1", "7", "--rounds", "1", "--families", *names]
@@ -206,21 +208,21 @@ def test_export(tmp_path, run, monkeypatch):
             assert row[form]["largest_difference"] < 1e-5
             assert row[form]["kilobytes"] > 1
             assert row[form]["microseconds, batch 7"] > 0
-    run("export.py", "--from", out, "--readme", readme)
-    _, head, _, *lines, _ = readme.read_text().splitlines()
+    run("export.py", "--from", out, "--page", page)
+    head, _, *lines = table_of(page)
     assert "batch 1 | faster | µs per example, batch 7 | faster |" in head
     assert len(lines) == 4 and lines[2].startswith("| batch norm, tanh | LiteRT | ")
 
 
 def test_recurrent(tmp_path, run):
-    out, readme = tmp_path / "recurrent.json", tmp_path / "README.md"
-    readme.write_text("<!-- recurrent.py: begin -->\n<!-- recurrent.py: end -->\n")
+    out, page = tmp_path / "recurrent.json", tmp_path / "page.md"
+    page.write_text("<!-- recurrent.py: begin -->\n<!-- recurrent.py: end -->\n")
     names = ["ROAF, TensorFlow XLA", "jax.lax.scan by hand"]
     small = ["--cases", "20,4,3", "--repeats", "1", "--steps", "3"]
     run("recurrent.py", *small, "--contenders", *names, "--out", out)
     rows = {row["contender"]: row for row in result(out)}
     assert [*rows] == names and rows[names[0]]["step_seconds"] > 0
-    run("recurrent.py", "--from", out, "--readme", readme)
-    _, head, _, *lines, _ = readme.read_text().splitlines()
+    run("recurrent.py", "--from", out, "--page", page)
+    head, _, *lines = table_of(page)
     assert "20 steps, 4 units, batch 3" in head
     assert [line.split(" | ")[0] for line in lines] == [f"| {name}" for name in names]

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 from backends import HAS_XLA
+from versions import IS_KERAS_3_10, not_on_keras_3_10
 
 from keras_bsnn import callbacks, manifolds, optimizers
 from keras_bsnn.constraints import Orthogonal
@@ -374,12 +375,15 @@ def stepped(optimizer, weights, axes):
     optimizer.build(variables)
     for step in range(3):
         gradients = [np.sin(7 * v + step) for v in values(variables)]
-        optimizer.apply(list(map(keras.ops.convert_to_tensor, gradients)), variables)
+        gradients = [keras.ops.convert_to_tensor(g, "float32") for g in gradients]
+        optimizer.apply(gradients, variables)
     return values(variables), int(optimizer.iterations)
 
 
 @pytest.mark.parametrize("name", LAYERWISE)
 def test_a_stack_is_stepped_as_its_layers_would_be(name):
+    if IS_KERAS_3_10 and (name.startswith("muon") or name == "schedule free"):
+        pytest.skip("Keras 3.10 has it not, or only for variables of its own")
     rng = np.random.default_rng(0)
     square = np.linalg.qr(rng.normal(size=(3, 4, 4)))[0]
     stacks = {
@@ -476,6 +480,7 @@ def test_a_stack_is_all_that_there_is(steps):
     assert_close(model.get_weights(), before)
 
 
+@not_on_keras_3_10("has no `adam_weight_decay`")
 def test_optimizers_that_cannot_step_layers():
     stack = DepthStack(OrthogonalDense(4), 3)
     stack.build((None, 4))

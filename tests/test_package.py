@@ -126,7 +126,7 @@ print(sorted(after - before - set(sys.stdlib_module_names)))
 
 
 FLOORS = (  # a room imports from floors below its own
-    {"_types"},
+    {"_requirements", "_types", "_warnings"},
     {"_backend", "_batches", "_facts", "_model", "_parts", "_record"},
     {"ops"},
     {"_steps", "manifolds"},

@@ -330,7 +330,7 @@ def test_files_that_hold_no_model(call, tmp_path):
 def test_packages_that_are_missing(call, saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     status, printed = call(saved, "--data", "digits")
-    assert status == 2 and "keras_bsnn[datasets,plots]" in printed
+    assert status == 2 and "keras_bsnn[plots]" in printed
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")

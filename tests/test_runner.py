@@ -1,10 +1,12 @@
 """The runner of the benchmarks and the reproductions, on an experiment of no cost."""
 
+import os
 import runpy
 import sys
 
+import keras
 import pytest
-from scripts import ROOT, result
+from scripts import ROOT, result, table_of
 
 SCRIPT = '''"""Squares, slowly.
 
@@ -57,21 +59,23 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_rows_become_records_a_table_and_a_figure(run, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(
+    page = tmp_path / "page.md"
+    page.write_text(
         "<!-- reproduce/squares.py: begin -->\n<!-- reproduce/squares.py: end -->"
     )
-    run("--readme", readme)
+    run("--page", page)
     records = result(tmp_path / "results" / "squares.json")
     assert records == [
         {"number": n, "name": "a", "steps": [n, n], "square": n**2} for n in (1, 100)
     ]
-    assert readme.read_text().splitlines()[1:-1] == [
+    assert table_of(page) == [
         "|  | square | steps |",
         "| --- | ---: | ---: |",
         "| a | 10,000 | [100, 100] |",
         "| a | 1 | [1, 1] |",
     ]
+    *_, origin, _ = page.read_text().splitlines()
+    assert f", {os.cpu_count()} cores. Keras {keras.__version__}" in origin
     assert (tmp_path / "docs" / "squares.png").read_text() == "[10000, 1]"
 
 
@@ -109,10 +113,10 @@ def test_what_does_not_exist(run, tmp_path):
         run("--show")
     with pytest.raises(SystemExit):
         run("--names", "c")
-    readme = tmp_path / "README.md"
-    readme.write_text("no markers")
+    page = tmp_path / "page.md"
+    page.write_text("no markers")
     with pytest.raises(SystemExit, match="must have"):
-        run("--readme", readme)
+        run("--page", page)
 
 
 def test_none_is_what_a_record_does_not_have(monkeypatch):

@@ -1,4 +1,4 @@
-"""The constants of Gaussian-Poincaré normalization, as the table of the README.
+"""The constants of Gaussian-Poincaré normalization, as the table of a page.
 
     python examples/reproduce/bsnn_constants.py
 

@@ -104,8 +104,8 @@ def ratio(row):
 
 TABLE = {
     "": "{row}",
-    "gradient, first / last": ratio,
     "verdict": lambda row: row["verdict"].split(" Try ")[0],
+    "gradient, first / last": ratio,
 }
 
 
@@ -121,7 +121,7 @@ if __name__ == "__main__":
     Experiment(
         __file__,
         run,
-        columns(TABLE),
+        columns(TABLE, left=2),
         rows={"row": "rows"},
         figure=draw,
         options={

@@ -12,9 +12,14 @@ from keras_bsnn._backend._common import (  # noqa: F401
     scratch,
 )
 
+try:
+    from jax import enable_x64
+except ImportError:  # before JAX 0.8
+    from jax.experimental import enable_x64  # type: ignore
+
 
 def float64():
-    return jax.enable_x64(True)
+    return enable_x64(True)
 
 
 def exact_matmul():

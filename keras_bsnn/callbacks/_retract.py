@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.callbacks import _retraction
 
 
@@ -77,7 +78,7 @@ class Retract(keras.callbacks.Callback):
         found = _retraction.bring_back(self.model, exactly)
         for kind in found.keys() - self._warned:
             self._warned.add(kind)
-            warnings.warn(found[kind], stacklevel=3)
+            warnings.warn(found[kind], KerasBSNNWarning, stacklevel=3)
 
 
 def retract(model: keras.layers.Layer) -> None:
@@ -102,4 +103,4 @@ def retract(model: keras.layers.Layer) -> None:
     >>> keras_bsnn.callbacks.retract(model)
     """
     for message in _retraction.bring_back(model, exactly=True).values():
-        warnings.warn(message, stacklevel=2)
+        warnings.warn(message, KerasBSNNWarning, stacklevel=2)

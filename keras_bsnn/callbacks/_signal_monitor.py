@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_bsnn import plots
 from keras_bsnn._types import Tensor
+from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.callbacks import _tensorboard
 from keras_bsnn.diagnostics import SignalMeter, SignalReport
 
@@ -119,6 +120,7 @@ class SignalMonitor(keras.callbacks.Callback):
             self.model.stop_training = True
             warnings.warn(
                 f"Training ends after {self.step} batches. {report.verdict}",
+                KerasBSNNWarning,
                 stacklevel=2,
             )
 

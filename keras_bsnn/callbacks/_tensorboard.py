@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from keras_bsnn._requirements import extra
 from keras_bsnn._types import Array
 
 
@@ -16,11 +17,14 @@ class Writer:
         folder: The path of the folder for event files. It is created if it is missing.
 
     Raises:
-        ImportError: TensorFlow or tensorboard is not installed.
+        ModuleNotFoundError: TensorFlow or tensorboard is not installed. The extra
+            `tensorboard` installs them.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        import tensorflow as tf
+        with extra("tensorboard"):
+            import tensorboard  # noqa: F401
+            import tensorflow as tf
 
         self.summary = tf.summary
         self.file = tf.summary.create_file_writer(str(folder))

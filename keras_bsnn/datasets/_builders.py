@@ -5,6 +5,8 @@ import logging
 import tempfile
 from typing import Any
 
+from keras_bsnn._requirements import extra
+
 logger = logging.getLogger("keras_bsnn.datasets")
 
 
@@ -33,7 +35,8 @@ def count(builder: Any, split: str) -> int:
 
 
 def _prepared(name: str, data_dir: str | None) -> Any:
-    import tensorflow_datasets as tfds
+    with extra("datasets"):
+        import tensorflow_datasets as tfds
 
     if name == "digits":
         return _prepared_digits(data_dir)

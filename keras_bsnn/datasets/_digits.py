@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_bsnn._requirements import extra
 from keras_bsnn._types import Array
 
 
@@ -27,8 +28,9 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
+        with extra("datasets"):
+            from sklearn.datasets import load_digits
+            from sklearn.model_selection import train_test_split
 
         digits = load_digits()
         # 0...16 -> 0...255, so that pixels are bytes as in the other image sets.

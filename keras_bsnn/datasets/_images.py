@@ -99,7 +99,7 @@ def load(
     TensorShape([32, 8, 8, 1])
     """
     if name not in [*IMAGE_SETS]:
-        raise _check.refusal("name", f"one of {[*IMAGE_SETS]}", name)
+        raise _check.refusal("name", f"one of {[*IMAGE_SETS]}", name, known=IMAGE_SETS)
     batch_size = _check.integer("batch_size", batch_size, 1, LARGEST)
     seed = _check.seed("seed", seed)
     builder = _builders.readable(name, data_dir)

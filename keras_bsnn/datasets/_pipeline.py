@@ -1,6 +1,5 @@
 """Steps of `tf.data` that the data sets share."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,17 +77,3 @@ def _endless(
     first, rest = divmod(start, len(places(0)))
     epochs = tf.data.Dataset.counter(first)
     return epochs.flat_map(places).skip(rest).map(batch, tf.data.AUTOTUNE)
-
-
-def stream(batch: Callable[["tf.Tensor"], tuple], seed: int) -> "tf.data.Dataset":
-    """An endless data set of `batch(seeds)`, with three seeds that never repeat."""
-    import tensorflow as tf
-
-    def numbered(index: "tf.Tensor") -> tuple:
-        return batch(tf.random.split([seed, index], 3))
-
-    return (
-        tf.data.Dataset.counter(dtype=tf.int32)
-        .map(numbered, tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
-    )

@@ -7,10 +7,12 @@ import numpy.typing as npt
 
 from keras_bsnn._types import Array
 from keras_bsnn.datasets._images import IMAGE_SETS, load
-from keras_bsnn.datasets._pipeline import LARGEST, stream
+from keras_bsnn.datasets._pipeline import LARGEST
+from keras_bsnn.datasets._stream import stream
 from keras_bsnn.ops import _check
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
 
@@ -83,7 +85,7 @@ def _order(permutation: npt.ArrayLike | None, pixels: int) -> Array:
 
 def adding_problem(
     length: int = 1000, batch_size: int = 50, seed: int = 0
-) -> "tf.data.Dataset":
+) -> "tf.data.Dataset | keras.utils.PyDataset":
     """Sequences of two channels, whose target is the sum of two marked values.
 
     The first channel is uniform on [0, 1). The second is 0 except for two ones, one in
@@ -98,8 +100,9 @@ def adding_problem(
             repeats. Defaults to 0.
 
     Returns:
-        A `tf.data.Dataset` of `(sequences, targets)`: float32 of shapes `(batch,
-        length, 2)` and `(batch, 1)`. Give `fit` its `steps_per_epoch`.
+        A `tf.data.Dataset`, or a `keras.utils.PyDataset` where TensorFlow is not
+        installed, of `(sequences, targets)`: float32 of shapes `(batch, length, 2)` and
+        `(batch, 1)`. Give `fit` its `steps_per_epoch`.
 
     Raises:
         ValueError: An argument is out of range.
@@ -114,27 +117,24 @@ def adding_problem(
     >>> x.shape, y.shape
     (TensorShape([50, 100, 2]), TensorShape([50, 1]))
     """
-    import tensorflow as tf
-
     length, batch_size, seed = _stream_arguments(length, 2, batch_size, seed)
     half = length // 2
 
-    def batch(seeds: "tf.Tensor") -> tuple:
-        values = tf.random.stateless_uniform((batch_size, length), seeds[0])
-        places = (
-            tf.random.stateless_uniform((batch_size,), s, low, high, dtype=tf.int32)
-            for s, low, high in ((seeds[1], 0, half), (seeds[2], half, length))
-        )
-        marks = sum(tf.one_hot(place, length) for place in places)
-        targets = tf.reduce_sum(values * marks, axis=1, keepdims=True)
-        return tf.stack([values, marks], axis=-1), targets
+    def batch(random: np.random.Generator) -> tuple[Array, Array]:
+        values = random.random((batch_size, length), np.float32)
+        marks = np.zeros_like(values)
+        for low, high in ((0, half), (half, length)):
+            places = random.integers(low, high, (batch_size, 1))
+            np.put_along_axis(marks, places, 1, axis=1)
+        targets = np.sum(values * marks, axis=1, keepdims=True)
+        return np.stack([values, marks], axis=-1), targets
 
     return stream(batch, seed)
 
 
 def copy_memory(
     length: int = 1000, batch_size: int = 128, seed: int = 0
-) -> "tf.data.Dataset":
+) -> "tf.data.Dataset | keras.utils.PyDataset":
     """Ten symbols, which are to be repeated after `length` steps.
 
     A sequence holds ten symbols of {1, ..., 8}, `length` zeros, a 9, and nine zeros.
@@ -151,8 +151,9 @@ def copy_memory(
             repeats. Defaults to 0.
 
     Returns:
-        A `tf.data.Dataset` of `(sequences, targets)`: one-hot float32 of shape `(batch,
-        length + 20, 10)`, and int32 of shape `(batch, length + 20)`. Give `fit` its
+        A `tf.data.Dataset`, or a `keras.utils.PyDataset` where TensorFlow is not
+        installed, of `(sequences, targets)`: one-hot float32 of shape `(batch, length +
+        20, 10)`, and int32 of shape `(batch, length + 20)`. Give `fit` its
         `steps_per_epoch`.
 
     Raises:
@@ -167,18 +168,15 @@ def copy_memory(
     >>> x.shape, y.shape
     (TensorShape([128, 50, 10]), TensorShape([128, 50]))
     """
-    import tensorflow as tf
-
     length, batch_size, seed = _stream_arguments(length, 1, batch_size, seed)
-    marker = tf.one_hot([length], length + 10, on_value=9, dtype=tf.int32)
+    after = np.zeros((batch_size, length + 10), np.int32)
+    after[:, length] = 9
 
-    def batch(seeds: "tf.Tensor") -> tuple:
-        shape = (batch_size, 10)
-        symbols = tf.random.stateless_uniform(shape, seeds[0], 1, 9, dtype=tf.int32)
-        after = tf.repeat(marker, batch_size, axis=0)
-        inputs = tf.concat([symbols, after], axis=1)
-        targets = tf.concat([tf.zeros_like(after), symbols], axis=1)
-        return tf.one_hot(inputs, 10), targets
+    def batch(random: np.random.Generator) -> tuple[Array, Array]:
+        symbols = random.integers(1, 9, (batch_size, 10), np.int32)
+        inputs = np.concatenate([symbols, after], axis=1)
+        targets = np.concatenate([np.zeros_like(after), symbols], axis=1)
+        return np.eye(10, dtype=np.float32)[inputs], targets
 
     return stream(batch, seed)
 

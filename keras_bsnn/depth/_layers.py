@@ -1,17 +1,27 @@
 """The layers of a stack: their weights, along an axis of depth, and copies of them."""
 
+import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from typing_extensions import Self
 
 from keras_bsnn import _backend, _parts, manifolds
 from keras_bsnn._types import Config, Shape
 from keras_bsnn.depth import _arguments, _per_layer
 from keras_bsnn.depth._built import Built, Hidden
 from keras_bsnn.depth._template import Template, clone, ordered
+
+
+def _automatic_name(block, depth):
+    """A name that tells in a summary what is stacked, numbered as Keras does."""
+    base = re.sub(r"_\d+$", "", block.name)
+    name = f"depth_stack_{depth}_{base}"
+    uid = keras.backend.get_uid(name)
+    return name if uid == 1 else f"{name}_{uid - 1}"
 
 
 class StackedLayers(keras.layers.Layer):
@@ -23,10 +33,18 @@ class StackedLayers(keras.layers.Layer):
         block, depth, **kwargs: as for `DepthStack`.
     """
 
-    def __init__(self, block: keras.Layer, depth: int, **kwargs: Any):
-        super().__init__(**kwargs)
+    def __init__(
+        self, block: keras.Layer, depth: int, name: str | None = None, **kwargs: Any
+    ):
+        super().__init__(name=name or _automatic_name(block, depth), **kwargs)
         self.depth = int(depth)
         self._hidden = Hidden(block)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} name={self.name}, depth={self.depth}, "
+            f"block={type(self.block).__name__}, built={self.built}>"
+        )
 
     @property
     def block(self) -> keras.Layer:

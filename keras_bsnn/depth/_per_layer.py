@@ -28,7 +28,7 @@ SEEDED = (  # they draw by `keras.random`, which takes a state from a generator
 )
 
 
-class Initialized:
+class Initialized(keras.initializers.Initializer):
     """An initializer of `(depth, ...)` that draws anew for each layer.
 
     Args:
@@ -101,7 +101,7 @@ def seed_states(seed, depth):
     return keras.ops.convert_to_tensor(states.astype(dtype))
 
 
-class SeedStates:
+class SeedStates(keras.initializers.Initializer):
     """An initializer of the states of random number generators.
 
     Args:
@@ -117,7 +117,7 @@ class SeedStates:
         return seed_states(self.state, shape[0])
 
 
-class Constrained:
+class Constrained(keras.constraints.Constraint):
     """A constraint of `(depth, ...)` that acts on each layer.
 
     Args:
@@ -144,7 +144,7 @@ class Constrained:
         return _backend.loop(step, w[0], w.shape[0], like=w)[1]
 
 
-class Regularized:
+class Regularized(keras.regularizers.Regularizer):
     """The sum of a regularizer over the layers of `(depth, ...)`."""
 
     def __init__(self, regularizer):

@@ -1,10 +1,11 @@
 """A stack of equal layers as one layer: depth is an axis of its weights."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import Self
 
 from keras_bsnn import _backend, _facts, _steps
 from keras_bsnn._types import Config, Shape

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_bsnn._parts import parts
 from keras_bsnn._types import Tensor
+from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.layers import BatchNormDense
 
 
@@ -56,6 +57,7 @@ def _checked_rank(layer, x):
             f"{layer.name}: {rank} of the {len(x)} samples in the batch are linearly "
             f"independent, fewer than the width of {layer.units} units, so that "
             "gradients grow with depth. Take larger batches, or `shrinkage=0.9`.",
+            KerasBSNNWarning,
             stacklevel=3,
         )
     return rank

@@ -86,7 +86,7 @@ class SignalReport:
 
     @property
     def gets_through(self) -> bool:
-        """Whether the verdict finds no fault: nothing vanishes, explodes, collapses."""
+        """Whether the verdict finds that nothing vanishes, explodes or collapses."""
         return not _verdict.faults(self)
 
     @property

@@ -167,5 +167,8 @@ def _hashes_of_files(folder):
 
 
 def _hash_of_file(path):
+    found = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(2**20):
+            found.update(block)
+    return found.hexdigest()

@@ -7,6 +7,7 @@ import re
 import keras
 import numpy as np
 
+from keras_bsnn._requirements import extra
 from keras_bsnn.export import _draft
 from keras_bsnn.export._converters import check_backend, lacking
 
@@ -55,7 +56,9 @@ def onnx(
 
 def _convert(model, path):
     import tensorflow as tf
-    import tf2onnx
+
+    with extra("onnx"):
+        import tf2onnx
 
     specs = keras.tree.map_structure(
         lambda x: tf.TensorSpec(x.shape, x.dtype, x.name), _draft.signature(model)

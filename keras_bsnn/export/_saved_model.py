@@ -4,6 +4,7 @@ import os
 
 import keras
 
+from keras_bsnn._requirements import extra
 from keras_bsnn.export import _certificate, _draft
 from keras_bsnn.export._converters import check_backend
 
@@ -39,6 +40,7 @@ def saved_model(
         ValueError: If a model is not built or has other inputs, if a weight is not
             finite, if the orthogonality error of a kernel is above `tolerance`, or if
             Keras runs on PyTorch.
+        ModuleNotFoundError: If TensorFlow is not installed.
 
     Source: this package.
 
@@ -52,6 +54,8 @@ def saved_model(
     ['assets', 'certificate.json', 'fingerprint.pb', 'saved_model.pb', 'variables']
     """
     check_backend("SavedModel", others=("jax",))
+    with extra("tensorflow"):
+        import tensorflow  # noqa: F401
     models = {"serve": model, **(signatures or {})}
     for name, other in (signatures or {}).items():
         _check_inputs(name, other, model)

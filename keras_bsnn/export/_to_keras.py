@@ -4,6 +4,7 @@ import warnings
 
 import keras
 
+from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.export._reading import needs_package, plain_config, steps_of
 from keras_bsnn.export._writing import written
 
@@ -61,6 +62,7 @@ def to_keras(model: keras.Model, largest_depth: int = 1000) -> keras.Model:
         warnings.warn(
             f"The model has a stack of more than {largest_depth} layers, which stays: "
             "it needs keras_bsnn to be loaded.",
+            KerasBSNNWarning,
             stacklevel=2,
         )
     return plain

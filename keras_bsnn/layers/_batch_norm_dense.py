@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_bsnn import _backend, _facts, _steps, activations
 from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
+from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.layers import _orthogonal_kernel
 from keras_bsnn.ops import _check
 
@@ -182,6 +183,7 @@ class BatchNormDense(keras.layers.Layer):
                 f"{self.name}: a batch of {math.prod(sizes)} samples is smaller than "
                 f"the width of {self.units} units, so that gradients grow with depth. "
                 "Take larger batches, or `shrinkage=0.9`.",
+                KerasBSNNWarning,
                 stacklevel=2,
             )
 
@@ -209,7 +211,7 @@ class BatchNormDense(keras.layers.Layer):
 
     @property
     def is_affine(self) -> bool:
-        """Whether the layer is an affine map in evaluation: without an activation."""
+        """Whether the layer is affine in evaluation, as it has no activation."""
         return _facts.is_linear(self.activation)
 
     def export_steps(self) -> list:

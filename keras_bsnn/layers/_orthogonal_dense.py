@@ -156,7 +156,7 @@ class OrthogonalDense(keras.layers.Layer):
 
     @property
     def is_affine(self) -> bool:
-        """Whether the layer is an affine map in evaluation: without an activation."""
+        """Whether the layer is affine in evaluation, as it has no activation."""
         return _facts.is_linear(self.activation)
 
     def export_steps(self) -> list:

@@ -2,11 +2,12 @@
 
 import functools
 import inspect
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from typing_extensions import Self
 
 from keras_bsnn import _backend, _facts, _steps
 from keras_bsnn._types import Activation, Config, Identifier, Tensor
@@ -108,7 +109,7 @@ class ROAF(keras.layers.RNN):
     def __init__(
         self,
         units: int,
-        alpha: float,
+        alpha: float | None = None,
         activation: Activation = "tanh",
         filter: str = "haar",
         beta: float | None = None,

@@ -87,7 +87,7 @@ class ROAFCell(keras.layers.SimpleRNNCell):
     def __init__(
         self,
         units: int,
-        alpha: float,
+        alpha: float | None = None,
         activation: Activation = "tanh",
         filter: str = "haar",
         beta: float | None = None,

@@ -78,7 +78,7 @@ class ROAFDense(keras.layers.Layer):
     def __init__(
         self,
         units: int,
-        alpha: float,
+        alpha: float | None = None,
         activation: Activation = "tanh",
         filter: str = "haar",
         beta: float | None = None,
@@ -184,12 +184,18 @@ def normal_kernel(seed: int | None = None) -> keras.initializers.Initializer:
     )
 
 
+ALPHA = (
+    "a number in [0, 1], the share that is kept from step to step, or from layer to "
+    "layer: the memory is about 1 / (1 - alpha) long, so that 0.999 suits 1,000 steps"
+)
+
+
 def checked(
-    units: int, alpha: float, beta: float | None, filter: str, use_bias: bool
+    units: int, alpha: float | None, beta: float | None, filter: str, use_bias: bool
 ) -> tuple[int, float, float | None, bool]:
     """The arguments that this layer and `ROAFCell` share, as plain Python values."""
     units = _check.integer("units", units)
-    alpha = _check.number("alpha", alpha, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+    alpha = _check.number("alpha", alpha, ALPHA, lambda x: 0 <= x <= 1)
     if beta is not None:
         beta = _check.number("beta", beta, "a number or None")
     _filters.get(filter)

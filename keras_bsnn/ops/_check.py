@@ -4,10 +4,11 @@ Each check returns the value as plain Python, so that a NumPy number is accepted
 configuration that holds the result can be written as JSON.
 """
 
+import difflib
 import reprlib
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -62,13 +63,17 @@ def seed(name: str, value: Any) -> int | None:
 
 
 def interpreted(
-    name: str, kind: str, interpret: Callable[[Any], Any], value: Any
+    name: str,
+    kind: str,
+    interpret: Callable[[Any], Any],
+    value: Any,
+    known: Iterable[str] = (),
 ) -> Any:
     """`interpret(value)`; any error becomes the `ValueError` of `refusal`."""
     try:
         return interpret(value)
     except Exception as error:  # nobody knows what a malformed value may raise
-        raise refusal(name, kind, value, because=error) from error
+        raise refusal(name, kind, value, error, known) from error
 
 
 def deserialized(
@@ -81,13 +86,34 @@ def deserialized(
 
 
 def refusal(
-    name: str, kind: str, value: Any, because: Exception | None = None
+    name: str,
+    kind: str,
+    value: Any,
+    because: Exception | None = None,
+    known: Iterable[str] = (),
 ) -> ValueError:
-    """The error for an argument that is not what it must be."""
+    """The error for an argument that is not what it must be.
+
+    Args:
+        name: The argument.
+        kind: What it must be.
+        value: What came.
+        because: The error that says why not.
+        known: The names that it may be, of which the nearest is suggested.
+    """
     reason = "" if because is None else f" {textwrap.shorten(cause(because), LONGEST)}"
     return ValueError(
-        f"`{name}` must be {kind}. Received: {name}={_shown(value)}{reason}"
+        f"`{name}` must be {kind}. Received: {name}={_shown(value)}"
+        f"{_suggestion(value, known)}{reason}"
     )
+
+
+def _suggestion(value, known):
+    if not isinstance(value, str):
+        return ""
+    written = value.lower().replace("-", "_").replace(" ", "_")
+    nearest = difflib.get_close_matches(written, known, n=1)
+    return f". Did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def cause(error: Exception) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from numpy.polynomial import polynomial
 
 from keras_bsnn._types import Array, Pointwise
+from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.ops import _check, _shaping
 from keras_bsnn.ops._integrals import (
     MEHLER_LIMIT,
@@ -116,6 +117,7 @@ def gp_constants(
             f"{_name(function)} has no stable Gaussian-Poincaré root: the slope of its "
             f"length map is {slopes[smaller]:.4f}, which is not below 1, so that "
             "deviations of the signal's length grow with depth.",
+            KerasBSNNWarning,
             stacklevel=2,
         )
     return candidates[smaller]
@@ -236,7 +238,8 @@ def kernel_map(function: str | Pointwise, rho: npt.ArrayLike) -> float | Array:
     pointwise, on_nodes = as_function(function), resolved(function)
     values = np.asarray(polynomial.polyval(rho, hermite_squares(function)))
     for index in np.argwhere(np.abs(rho) > MEHLER_LIMIT):
-        values[*index] = correlated_mean(pointwise, on_nodes, rho[*index])
+        place = tuple(index)
+        values[place] = correlated_mean(pointwise, on_nodes, rho[place])
     return float(values) if rho.ndim == 0 else values
 
 
@@ -273,7 +276,8 @@ def shaping_epsilon(function: str | Pointwise, depth: int, eta: float) -> float:
         return (1 - rho) * second - m.second_moment + kernel_map(function, rho)
 
     # With t = 1 / epsilon, 1 / gamma = t^2 + 2 t E[f'] + E[f'^2].
-    largest = 1 / (second - min(mean, 0.0) ** 2) if second > 0 else 0.0
+    least = second - min(mean, 0.0) ** 2
+    largest = 1 / least if least > 0 else 0.0
     coefficients = _shaping.series(excess, eta, second)
     gamma = _shaping.strength(coefficients, largest, depth, eta)
     if gamma is None:

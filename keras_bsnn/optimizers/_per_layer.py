@@ -9,18 +9,13 @@ from keras import ops
 from keras_bsnn import _backend, manifolds
 
 # They step each entry separately, so that a stack is like any other weight.
-ELEMENTWISE = (
-    keras.optimizers.SGD,
-    keras.optimizers.RMSprop,
-    keras.optimizers.Adam,
-    keras.optimizers.AdamW,
-    keras.optimizers.Adagrad,
-    keras.optimizers.Adadelta,
-    keras.optimizers.Adamax,
-    keras.optimizers.Nadam,
-    keras.optimizers.Ftrl,
-    keras.optimizers.Lion,
-    keras.optimizers.ScheduleFreeAdamW,
+ELEMENTWISE = tuple(
+    getattr(keras.optimizers, name)
+    for name in (
+        *("SGD", "RMSprop", "Adam", "AdamW", "Adagrad", "Adadelta", "Adamax", "Nadam"),
+        *("Ftrl", "Lion", "ScheduleFreeAdamW"),
+    )
+    if hasattr(keras.optimizers, name)  # not all versions of Keras have each
 )
 
 

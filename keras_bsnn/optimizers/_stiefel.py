@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import keras
+from typing_extensions import Self
 
 from keras_bsnn import _backend, manifolds
 from keras_bsnn._types import Config, Tensor, Variables

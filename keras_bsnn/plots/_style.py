@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from keras_bsnn._requirements import extra
 from keras_bsnn._types import File
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
@@ -59,7 +60,7 @@ def figure(
         one `Axes`, or an array of them.
 
     Raises:
-        ImportError: matplotlib is not installed. The extra `plots` installs it.
+        ModuleNotFoundError: matplotlib is not installed. The extra `plots` installs it.
 
     Example:
 
@@ -68,9 +69,10 @@ def figure(
     ...     curve = above.plot([1, 2, 3], label="rising")
     ...     below.set_yscale("log")
     """
-    import matplotlib
-    from cycler import cycler
-    from matplotlib.figure import Figure
+    with extra("plots"):
+        import matplotlib
+        from cycler import cycler
+        from matplotlib.figure import Figure
 
     cycle = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLORS)
     with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycle}):

@@ -4,6 +4,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from versions import not_on_keras_3_10
 
 from keras_bsnn import diagnostics, models, plots
 from keras_bsnn._parts import parts
@@ -163,6 +164,7 @@ def test_an_embedding_has_the_gradient_of_a_product_with_one_hot_rows(jit):
     assert found.weight_gradient[0] == pytest.approx(norm(expected), rel=1e-5)
 
 
+@not_on_keras_3_10("divides no activity by the number of samples")
 def test_losses_that_layers_add():
     """A regularizer of activity, which sums over a sample, and one of a kernel."""
     layer = keras.layers.Dense(

@@ -1,4 +1,4 @@
-"""What the README shows is true: its code runs, its tables are what scripts print."""
+"""What README and pages say of results is true: tables are what scripts print."""
 
 import json
 import re
@@ -9,20 +9,40 @@ import pytest
 from scripts import REPRODUCE, ROOT, runner
 
 README = (ROOT / "README.md").read_text()
+PAGES = {
+    path.stem: path.read_text() for path in (ROOT / "docs" / "results").glob("*.md")
+}
+MARKED = [
+    (page, script)
+    for page, text in sorted(PAGES.items())
+    for script in re.findall(r"<!-- (.*): begin -->", text)
+]
 
 
-@pytest.mark.slow
-def test_the_code_runs(tmp_path, monkeypatch):
-    train, take_out = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert "depth = 200" in train and "epochs=10" in train
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(train.replace("= 200", "= 20").replace("epochs=10", "epochs=1"), names)
-    left = {"deep.keras", "deep_saved_model"}
-    if keras.backend.backend() == "tensorflow":  # which writes the other formats
-        exec(take_out, names)
-        left |= {"plain.keras", "served", "model.tflite", "model.onnx"}
-    assert {path.name for path in tmp_path.iterdir()} == left
+def words(text):
+    return " ".join(text.split())
+
+
+def test_the_numbers_of_the_readme():
+    said = words(README)
+    rows = results("bsnn_table/mnist-best-gp_relu-*")
+    mean = sum(row["held_out"] for row in rows) / len(rows)
+    assert len(rows) == 3 and f"**{100 * mean:.1f} %** on test data after 5" in said
+    tests = [100 * row["held_out"] for row in results("bsnn_depth/*")]
+    assert len(tests) == 4
+    assert f"**{min(tests):.1f} to {max(tests):.1f} %** on MNIST with 10, 100," in said
+    linear = {"row": "identity", "dataset": "mnist", "depth": 1000, "shrinkage": 0.0}
+    rows = [r for r in results("batchnorm_table/*") if linear.items() <= r.items()]
+    best = max(row["recalibrated"] for row in rows)
+    assert f"**{100 * best:.1f} %** on test data with 1,000 linear layers" in said
+    (found,) = results("million_layers/result.json")
+    ends = [100 * found[when]["test_accuracy"] for when in ("before", "after")]
+    assert f"from {ends[0]:.1f} to {ends[1]:.1f} % on the digits" in said
+    assert f"at {found['seconds_per_step']:.1f} s a step" in said
+    (rows,) = results("roaf_adding.json")
+    loss = {row["network"]: row["loss"] for row in rows}
+    assert f"a loss of {loss['ROAF']:.2g} in the adding problem" in said
+    assert f"LSTM is at {loss['LSTM']:.2g} after the same 15 minutes" in said
 
 
 @pytest.mark.skipif(
@@ -30,19 +50,20 @@ def test_the_code_runs(tmp_path, monkeypatch):
 )
 def test_the_table_of_constants(capsys, monkeypatch):
     runner(REPRODUCE, monkeypatch)("bsnn_constants.py")
-    assert capsys.readouterr().out in README
+    page = ROOT / "docs" / "explanations" / "bsnn.md"
+    assert capsys.readouterr().out in page.read_text()
 
 
-@pytest.mark.parametrize("script", re.findall(r"<!-- (.*): begin -->", README))
-def test_the_tables(script, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("page", "script"), MARKED)
+def test_the_tables(page, script, tmp_path, monkeypatch):
     """They are what the scripts, which have tests of their own, make of the records."""
-    readme = tmp_path / "README.md"
-    readme.write_text(README)
+    copy = tmp_path / "page.md"
+    copy.write_text(PAGES[page])
     monkeypatch.chdir(tmp_path)  # for figures
     folder, _, name = script.rpartition("/")
     run = runner(REPRODUCE if folder else ROOT / "benchmarks", monkeypatch)
-    run(name, "--show", "--readme", readme)
-    assert readme.read_text() == README
+    run(name, "--show", "--page", copy)
+    assert copy.read_text() == PAGES[page]
 
 
 def test_what_is_said_of_the_results():
@@ -57,10 +78,22 @@ def test_what_is_said_of_the_results():
     assert len(fits) == 6, "train accuracy on MNIST"
 
 
+def test_no_step_leaves_an_error_above_1e_5():
+    rows = record("orthogonality")
+    assert {row["depth"] for row in rows} == {10, 50, 200, 1000, 10_000}
+    assert {row["units"] for row in rows} == {32, 64, 128, 256, 1024}
+    assert all(row["steps"] == 2000 for row in rows)
+    assert max(row["largest_error"] for row in rows) < 1e-5
+
+
+def record(name):
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text())["result"]
+
+
 def test_what_is_said_of_a_gpu():
     def of(name):
-        path = ROOT / "benchmarks" / "results" / "gpu" / f"{name}.json"
-        return json.loads(path.read_text())["result"]
+        return record(f"gpu/{name}")
 
     checks = of("correctness")
     assert all(row["is_right"] for row in checks)
@@ -160,7 +193,7 @@ def test_what_is_said_of_choices_for_batch_normalization():
     rows = results("batchnorm_validation/*")
     assert len(rows) == 6 and all(row["validation"] for row in rows)
     for row in rows:
-        assert f"{100 * row['recalibrated']:.2f}" in README
+        assert f"{100 * row['recalibrated']:.2f}" in PAGES["batchnorm"]
 
 
 def test_what_is_said_of_gradients_with_batch_normalization():
@@ -198,9 +231,9 @@ def test_what_is_said_of_a_million_layers():
         f"{found['seconds_per_step']:.1f} s a step",
         f"{found['peak_gigabytes']} GB",
     )
-    words = " ".join(README.split())
+    text = words(PAGES["roaf"])
     for part in said:
-        assert part in words
+        assert part in text
 
 
 def test_what_is_said_of_fifty_thousand_layers():
@@ -265,7 +298,7 @@ def test_what_is_said_of_the_monitor():
         found = json.loads(path.read_text())["result"]
         epoch, further = (np.median(found[k][1:]) for k in ("epochs", "measurements"))
         assert further < 0.05 * epoch
-        assert f"| {further:.2f} s | {further / epoch:.1%} |" in README
+        assert f"| {further:.2f} s | {further / epoch:.1%} |" in PAGES["signals"]
 
 
 def test_what_is_said_of_recurrent_layers():
@@ -287,7 +320,9 @@ def test_the_table_of_folded_networks():
         assert found["largest_difference"] < 1e-4
         assert max(row["ratio"] for row in found["per_example"]) > 500
         for row in found["per_example"]:
-            assert f"| {row['deep']:,g} µs | {row['folded']:,g} µs |" in README
+            assert (
+                f"| {row['deep']:,g} µs | {row['folded']:,g} µs |" in PAGES["batchnorm"]
+            )
 
 
 def test_what_is_said_of_exported_models():
@@ -303,7 +338,7 @@ def test_what_is_said_of_operations_on_weights():
     paths = (ROOT / "benchmarks" / "results").glob("weights_*.json")
     rows = [row for path in paths for row in json.loads(path.read_text())["result"]]
     held = sum("number" in row for row in rows)
-    assert f"{held:,} of {len(rows):,} held" in README
+    assert f"{held:,} of {len(rows):,} held" in PAGES["weights"]
 
 
 def test_what_is_said_of_several_processes():
