@@ -1,6 +1,6 @@
 # `make demo` trains and serves a network of 200 layers; `make test` runs the tests,
-# `make test-jax` those that JAX can run, and `make check` the fast part of them;
-# `make docs` builds the documentation: docs/_build/html/index.html. All install what
+# `make test-jax` and `make test-torch` those that JAX and PyTorch can run, and `make
+# check` the fast part of them; `make docs` builds the documentation: docs/_build/html/index.html. All install what
 # they need into .venv first. PYTHON chooses the interpreter.
 
 PYTHON ?= python3
@@ -10,9 +10,10 @@ FOLDERS = tests/diagnostics tests/layers tests/ops tests/properties
 OLDEST_TESTS = $(addprefix tests/test_,activations.py arguments.py callbacks.py \
 	constraints.py datasets.py export.py initializers.py manifolds.py models.py \
 	optimizers.py plots.py recalibration.py requirements.py)
+TORCH_TESTS = $(addprefix tests/test_,activations.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo check test test-jax test-oldest oldest-versions lint docs clean
+.PHONY: demo check test test-jax test-torch test-oldest oldest-versions lint docs clean
 
 demo: .venv/demo
 	rm -rf runs/demo
@@ -30,6 +31,11 @@ test-jax: .venv/jax
 	KERAS_BACKEND=jax $(PYTEST) $(FOLDERS)
 	KERAS_BACKEND=jax $(PYTEST) tests/test_*.py
 
+# The layers, the properties, and what else is quick.
+test-torch: .venv-torch/ready
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest -n 2 --dist worksteal \
+		-m "not slow" $(FOLDERS) $(TORCH_TESTS)
+
 # What can be expected there: not the examples, the exports but SavedModel, and XLA's
 # flags of conftest.py, which older versions do not know.
 test-oldest: .venv-oldest/ready
@@ -46,7 +52,7 @@ docs: .venv/docs
 	$(BIN)/sphinx-build -b html -W --keep-going docs docs/_build/html
 
 clean:
-	rm -rf .venv .venv-oldest runs docs/_build docs/reference/generated
+	rm -rf .venv .venv-oldest .venv-torch runs docs/_build docs/reference/generated
 
 .venv/demo: EXTRAS = tensorflow,datasets,plots,serve
 .venv/test: EXTRAS = test
@@ -56,6 +62,14 @@ clean:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	touch $@
+
+# The build of PyTorch for CPUs; UV_TORCH_BACKEND chooses another.
+export UV_TORCH_BACKEND ?= cpu
+.venv-torch/ready: .venv/test pyproject.toml
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-torch
+	$(BIN)/uv pip install --quiet --python .venv-torch/bin/python \
+		pytest pytest-xdist hypothesis --editable '.[torch,datasets,plots]'
 	touch $@
 
 # The oldest versions of all that pyproject.toml asks for; `uv` chose those that they need

@@ -75,25 +75,6 @@ def data_folder(tmp_path_factory):
     datasets.load("digits", "train", 32)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def arrays_of_tensors():
-    """NumPy reads tensors of PyTorch, also while their gradients are recorded."""
-    if BACKEND != "torch":
-        yield
-        return
-    import numpy as np
-    import torch
-
-    read = torch.Tensor.__array__
-
-    def array(tensor, dtype=None, copy=None):
-        return np.array(read(tensor.detach(), dtype), copy=copy)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.Tensor, "__array__", array)
-        yield
-
-
 @pytest.fixture(autouse=True)
 def fixed_seed():
     import keras

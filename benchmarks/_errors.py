@@ -1,14 +1,14 @@
 """The orthogonality errors of a model in training."""
 
 import keras
-import numpy as np
 
 from keras_bsnn import manifolds
 
 
 def largest_error(kernels):
     """Of pairs of a kernel and its manifold, in float32."""
-    return max(float(np.max(m.error(kernel))) for kernel, m in kernels)
+    errors = (keras.ops.convert_to_numpy(m.error(kernel)) for kernel, m in kernels)
+    return max(float(error.max()) for error in errors)
 
 
 class Errors(keras.callbacks.Callback):

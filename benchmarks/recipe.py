@@ -245,12 +245,17 @@ OPTIMIZERS = {
     "StiefelMuon, period 1": {"optimizer": functools.partial(stiefel_muon, period=1)},
     "StiefelMuon": {"optimizer": stiefel_muon},
 }
-BACKENDS = {"TensorFlow XLA": True, "TensorFlow": False, "JAX": True}
+BACKENDS = {
+    "TensorFlow XLA": ("tensorflow", True),
+    "TensorFlow": ("tensorflow", False),
+    "JAX": ("jax", True),
+    "Keras on PyTorch": ("torch", False),
+}
 CONTENDERS = {
-    f"{name}, {backend}": Contender(
-        backend.split()[0].lower(), functools.partial(build, jit=jit, **settings)
+    f"{name}, {title}": Contender(
+        backend, functools.partial(build, jit=jit, **settings)
     )
-    for backend, jit in BACKENDS.items()
+    for title, (backend, jit) in BACKENDS.items()
     for name, settings in OPTIMIZERS.items()
 }
 PEERS = {

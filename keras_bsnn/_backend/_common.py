@@ -68,6 +68,14 @@ def optimizer_class(optimizer):
     return type(optimizer)
 
 
+def draw_from_state(generator):
+    """Has a `keras.random.SeedGenerator` draw all numbers from its state, a variable.
+
+    On PyTorch, Keras takes those of dropout without a seed from elsewhere: a gradient
+    that calls a layer once more would see others.
+    """
+
+
 def traced_once(function):
     return function
 

@@ -54,6 +54,11 @@ def optimizer_class(optimizer):
     return getattr(keras.optimizers, found.__name__, found) if is_of_keras else found
 
 
+def draw_from_state(generator):
+    if generator.get_config()["seed"] is None:
+        generator._initial_seed = 0  # only whether there is one matters from now on
+
+
 def compiled(function, jit_compile):
     if jit_compile:
         raise ValueError(

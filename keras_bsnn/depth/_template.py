@@ -35,7 +35,7 @@ class Template:
         with keras.StatelessScope():  # in which variables keep their initializers
             self.block = _new(block)
             outputs = self._built_outputs()
-            _seed(self.block)
+            _draw_from_states(self.block)
             variables = ordered(self.block)
             self.initializers = [_initializer(variable) for variable in variables]
         self.weights = [v for v in variables if v.trainable]
@@ -109,7 +109,7 @@ class Template:
             layer = clone(self.block, name)
             inputs, context, per_layer = self.arguments
             layer(inputs, *context, **per_layer)
-        _seed(layer)
+        _draw_from_states(layer)
         return layer
 
     def name_of(self, variable):
@@ -185,16 +185,12 @@ def _new(block):
     return clone(block, block.name)
 
 
-def _seed(layer):
-    """Makes the states of its generators the source of all its random numbers.
-
-    On PyTorch, Keras takes those of a generator without a seed from elsewhere: the
-    gradient, which calls a layer again, would see others.
-    """
+def _draw_from_states(layer):
+    """Makes the states of its generators the source of all its random numbers."""
     for inner in _parts.nested(layer):
         for value in vars(inner).values():
             if isinstance(value, keras.random.SeedGenerator):
-                value._initial_seed = value._initial_seed or 0  # it has a state already
+                _backend.draw_from_state(value)
 
 
 def ordered(layer):

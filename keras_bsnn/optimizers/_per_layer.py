@@ -47,7 +47,7 @@ class PerLayer(keras.optimizers.Optimizer):
     def __init__(self, optimizer: keras.optimizers.Optimizer):
         _check(optimizer)
         super().__init__(
-            learning_rate=0.0,
+            learning_rate=lambda: optimizer.learning_rate,
             weight_decay=optimizer.weight_decay,
             clipvalue=optimizer.clipvalue,
             global_clipnorm=optimizer.global_clipnorm,
@@ -81,13 +81,6 @@ class PerLayer(keras.optimizers.Optimizer):
     def variables(self):
         others = self._alone.variables if self.built else []
         return [*self._variables, *others, *self._optimizer.variables]
-
-    @property
-    def learning_rate(self):
-        return self._optimizer.learning_rate
-
-    def _get_current_learning_rate(self):  # what decays weights on PyTorch asks for it
-        return self.learning_rate
 
     def apply(self, grads, trainable_variables=None):
         super().apply(grads, trainable_variables)

@@ -233,7 +233,9 @@ class TestTangentGradient:
         x = keras.ops.convert_to_tensor(
             rng.normal(size=(3, 2, shape[0])).astype("float32")
         )
-        target = rng.normal(size=(3, 2, shape[1])).astype("float32")
+        target = keras.ops.convert_to_tensor(
+            rng.normal(size=(3, 2, shape[1])).astype("float32")
+        )
 
         def loss(product):
             return lambda values: keras.ops.sum(target * product(*values) ** 3)
