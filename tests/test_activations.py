@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from arrays import assert_array_equal
 from backends import HAS_FLOAT64
 
 from keras_bsnn import activations
@@ -96,7 +97,7 @@ def test_in_a_layer_of_keras_saved_and_reloaded(name, tmp_path):
     )
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(model(x), again(x))
+    assert_array_equal(model(x), again(x))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])

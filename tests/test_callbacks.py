@@ -4,6 +4,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from arrays import assert_allclose
 from backends import HAS_XLA
 
 from keras_bsnn import manifolds
@@ -240,7 +241,7 @@ def test_the_sum_of_a_kernel_and_its_lora(alpha):
     values = [keras.ops.convert_to_numpy(factor).copy() for factor in factors]
     with pytest.warns(UserWarning, match=r"dense.*/kernel.*LoRA"):
         model.evaluate(*data(), verbose=0, callbacks=[Retract()])
-    np.testing.assert_allclose(dense.kernel, polar(before), atol=1e-5)
+    assert_allclose(dense.kernel, polar(before), atol=1e-5)
     for factor, value in zip(factors, values, strict=True):
         np.testing.assert_array_equal(factor, value)
     with pytest.warns(UserWarning, match="LoRA"):

@@ -5,6 +5,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from arrays import assert_allclose
 from backends import writes_saved_model
 
 from keras_bsnn import export, models
@@ -112,7 +113,7 @@ def test_fold(case):
     model = recalibrated(make(), x)
     folded = export.fold(model)
     assert [type(layer).__name__ for layer in folded.layers] == expected
-    np.testing.assert_allclose(folded(x), model(x), atol=1e-5)
+    assert_allclose(folded(x), model(x), atol=1e-5)
 
 
 def test_fold_keeps_a_bottleneck():
@@ -124,7 +125,7 @@ def test_fold_keeps_a_bottleneck():
 def test_fold_of_sequences():
     x = np.random.default_rng(0).normal(size=(4, 3, 6)).astype("float32")
     model = keras.Sequential([keras.Input((3, 6)), DepthStack(OrthogonalDense(6), 9)])
-    np.testing.assert_allclose(export.fold(model)(x), model(x), atol=1e-5)
+    assert_allclose(export.fold(model)(x), model(x), atol=1e-5)
 
 
 def test_fold_takes_a_built_sequential():

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from arrays import array
 
 from keras_bsnn import manifolds
 from keras_bsnn.callbacks import retract
@@ -137,7 +138,7 @@ def test_stacks_of_stacks():
     model.set_weights([1.5 * w for w in model.get_weights()])
     with pytest.warns(UserWarning, match="^6 of the orthogonal kernels"):
         retract(model)
-    assert np.max(np.asarray(Stiefel().error(kernel))) < 1e-6
+    assert np.max(array(Stiefel().error(kernel))) < 1e-6
 
 
 def test_a_constraint_of_a_user_offers_a_manifold():

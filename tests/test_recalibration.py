@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from arrays import array
 
 from keras_bsnn.layers import BatchNormDense, DepthStack
 from keras_bsnn.recalibration import recalibrate
@@ -60,7 +61,7 @@ MODELS = {
 def test_evaluation_is_training_on_all_of_the_data(name):
     """In which every statistic is that of the whole data set."""
     x, model = data(), MODELS[name]()
-    expected = np.asarray(model(x, training=True))
+    expected = array(model(x, training=True))
     recalibrate(model, x)
     found = model.predict(x, verbose=0)
     np.testing.assert_allclose(found, expected, atol=2e-5)

@@ -147,7 +147,7 @@ class OrthogonalDense(keras.layers.Layer):
             AssertionError: If the error is larger.
         """
         manifold = manifolds.of(self.kernel) or manifolds.Stiefel()
-        error = float(ops.max(manifold.error(self.kernel)))
+        error = float(ops.convert_to_numpy(ops.max(manifold.error(self.kernel))))
         if not error <= eps:
             raise AssertionError(
                 f"The kernel of layer {self.name!r} is not orthogonal: its error is "

@@ -5,6 +5,7 @@ import threading
 import keras
 import numpy as np
 import pytest
+from arrays import assert_allclose, assert_array_equal
 
 from keras_bsnn import _model, diagnostics
 from keras_bsnn._parts import nested
@@ -111,11 +112,11 @@ def test_a_copy_calls_the_observed_layers_and_the_model_stays(name):
     layers = list(_model.leaves(model))
     twin = instrumented(model, layers, wrap)
     calls.clear()
-    np.testing.assert_allclose(twin(x), expected, atol=1e-6)
+    assert_allclose(twin(x), expected, atol=1e-6)
     assert {id(layer) for layer in calls} == {id(layer) for layer in layers}
     assert [id(v) for v in twin.variables] == [id(v) for v in model.variables]
     calls.clear()
-    np.testing.assert_array_equal(model(x), expected)
+    assert_array_equal(model(x), expected)
     assert calls == []
     after = state(model)
     assert before.keys() == after.keys()
@@ -177,7 +178,7 @@ def test_another_thread_sees_nothing(measure):
     meeting.called.set()
     thread.join()
     assert not failures
-    np.testing.assert_array_equal(found, expected)
+    assert_array_equal(found, expected)
     for layer in nested(model):
         for name in ("call", "activation"):
             assert during.get((id(layer), name)) is before.get((id(layer), name))
@@ -206,7 +207,7 @@ def test_a_failing_call_leaves_the_model_as_it_was():
         for key, value in state(model).items()
     )
     failing.fails = False
-    np.testing.assert_array_equal(model(X), expected)
+    assert_array_equal(model(X), expected)
 
 
 def test_recalibration_reaches_a_layer_within_a_layer():
@@ -214,4 +215,4 @@ def test_recalibration_reaches_a_layer_within_a_layer():
     model = keras.Model(inputs, Residual()(keras.layers.Dense(6)(inputs)))
     expected = keras.ops.convert_to_numpy(model(X, training=True))
     recalibrate(model, X)
-    np.testing.assert_allclose(model(X), expected, atol=2e-5)
+    assert_allclose(model(X), expected, atol=2e-5)

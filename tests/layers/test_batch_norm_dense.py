@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from arrays import array, assert_allclose
 from backends import HAS_XLA
 from layer_checker import check_layer
 
@@ -59,7 +60,7 @@ def test_the_usual_form_is_that_of_keras(training, affine):
     for _ in range(3):
         found = ours(x, training=training)
         expected = keras.ops.tanh(theirs(dense(x), training=training))
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, atol=1e-5)
     np.testing.assert_allclose(ours.moving_variance, theirs.moving_variance, rtol=1e-4)
 
@@ -67,7 +68,7 @@ def test_the_usual_form_is_that_of_keras(training, affine):
 def test_the_form_of_the_theory():
     x = batch()
     layer = BatchNormDense(8, center=False, scale_by="norm", epsilon=0)
-    y = np.asarray(layer(x, training=True))
+    y = array(layer(x, training=True))
     projected = x @ np.asarray(layer.kernel)
     np.testing.assert_allclose(
         y, projected / np.linalg.norm(projected, axis=0), atol=1e-6
@@ -75,7 +76,7 @@ def test_the_form_of_the_theory():
     np.testing.assert_allclose(np.linalg.norm(y, axis=0), 1, atol=1e-6)
     # In evaluation, whatever the batch, of the size of those in training.
     layer.moving_variance.assign(np.square(projected).mean(axis=0))
-    np.testing.assert_allclose(layer(x[:7]), y[:7], atol=1e-6)
+    assert_allclose(layer(x[:7]), y[:7], atol=1e-6)
 
 
 def test_a_feature_without_variance_is_zero_and_so_is_its_gradient():
@@ -83,14 +84,14 @@ def test_a_feature_without_variance_is_zero_and_so_is_its_gradient():
     model = keras.Sequential([keras.Input((4,)), layer])
     model.compile("sgd", "mse")
     model.fit(np.zeros((8, 4), "float32"), np.ones((8, 4)), verbose=0)
-    np.testing.assert_allclose(layer(np.zeros((8, 4)), training=True), 0)
+    assert_allclose(layer(np.zeros((8, 4)), training=True), 0)
     assert np.all(np.isfinite(layer.kernel))
 
 
 def test_shrinkage_takes_the_mean_variance():
     x = batch()
     layer = BatchNormDense(8, center=False, epsilon=0, shrinkage=1.0)
-    y = np.asarray(layer(x, training=True))
+    y = array(layer(x, training=True))
     projected = x @ np.asarray(layer.kernel)
     expected = projected / np.sqrt(np.mean(np.square(projected)))
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6)
@@ -101,8 +102,8 @@ def test_the_gain_is_inside_the_activation():
     plain, gained = BatchNormDense(8), BatchNormDense(8, "tanh", gain=0.3)
     plain.build(x.shape), gained.build(x.shape)
     gained.set_weights(plain.get_weights())
-    expected = np.tanh(0.3 * np.asarray(plain(x, training=True)))
-    np.testing.assert_allclose(gained(x, training=True), expected, atol=1e-6)
+    expected = np.tanh(0.3 * array(plain(x, training=True)))
+    assert_allclose(gained(x, training=True), expected, atol=1e-6)
 
 
 def test_gains_and_statistics_of_a_stack_are_those_of_its_layers():
@@ -125,7 +126,7 @@ def test_gains_and_statistics_of_a_stack_are_those_of_its_layers():
             np.testing.assert_allclose(
                 found, getattr(layer, name), rtol=1e-4, atol=1e-5
             )
-    np.testing.assert_allclose(y, expected, atol=1e-5)
+    assert_allclose(y, expected, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from arrays import assert_allclose
 from draws import normal, property_of, rarely, seeds
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +66,7 @@ def test_its_kernel_is_orthogonal_and_it_computes_what_einsum_dense_computes(
     plain = keras.layers.EinsumDense(equation, outputs, layer.activation, bias_axes)
     plain.build(x.shape)
     plain.set_weights(layer.get_weights())
-    np.testing.assert_allclose(y, plain(x), atol=1e-5)
+    assert_allclose(y, plain(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("depth", [3, 66])
@@ -90,7 +91,7 @@ def test_its_own_gradient_in_a_stack(equation, depth):
         values = [ops.convert_to_tensor(x), *map(_backend.read, weights)]
         found += [stack.get_weights(), _backend.gradients(loss, values)]
     for ours, theirs in zip(found[1], found[3], strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_a_step_keeps_every_matrix_orthogonal():

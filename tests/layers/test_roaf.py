@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from arrays import array, assert_allclose, assert_array_equal
 from backends import HAS_XLA, writes_saved_model
 from layer_checker import (
     check_export,
@@ -147,17 +148,17 @@ def test_dropout_has_one_mask_for_all_steps(activation):
         h = 0.8 * cell.filtered(h) + 0.2 * cell.activation(inner)
         expected.append(h)
     found = layer(x, training=True)
-    np.testing.assert_allclose(found, keras.ops.stack(expected, 1), atol=1e-6)
-    assert np.abs(layer(x, training=True) - found).max() > 1e-3  # other masks
+    assert_allclose(found, keras.ops.stack(expected, 1), atol=1e-6)
+    assert np.abs(array(layer(x, training=True) - found)).max() > 1e-3  # other masks
 
 
 def test_dropout_keeps_the_expectation():
     """Of one step without activation, which is affine in either mask."""
     x, state = data(1)[:1], np.linspace(-2, 2, 5, dtype="float32")[None]
     layer = ROAF(5, 0.5, activation=None, **DROPOUT)
-    exact = np.asarray(layer(x, initial_state=[state]))
+    exact = array(layer(x, initial_state=[state]))
     many = [np.repeat(z, 20_000, axis=0) for z in (x, state)]
-    found = np.asarray(layer(many[0], initial_state=[many[1]], training=True))
+    found = array(layer(many[0], initial_state=[many[1]], training=True))
     error = found.std(axis=0) / np.sqrt(len(found))
     assert error.min() > 0
     np.testing.assert_array_less(np.abs(found.mean(axis=0) - exact[0]), 5 * error)
@@ -172,8 +173,8 @@ def test_dropout_does_nothing_in_evaluation():
     plain = ROAF.from_config({**config, "dropout": 0.0, "recurrent_dropout": 0.0})
     plain.build(x.shape)
     plain.set_weights(layer.get_weights())
-    np.testing.assert_array_equal(plain(x), y)
-    np.testing.assert_array_equal(plain(x, training=True), y)
+    assert_array_equal(plain(x), y)
+    assert_array_equal(plain(x, training=True), y)
 
 
 @pytest.mark.slow
@@ -192,9 +193,9 @@ def test_a_state_carried_on_is_one_long_call():
     whole, last = layer(x)
     first, state = layer(x[:, :11])
     second, end = layer(x[:, 11:], initial_state=[state])
-    together = np.concatenate([first, second], axis=1)
-    np.testing.assert_allclose(together, whole, atol=1e-6)
-    np.testing.assert_allclose(end, last, atol=1e-6)
+    together = keras.ops.concatenate([first, second], axis=1)
+    assert_allclose(together, whole, atol=1e-6)
+    assert_allclose(end, last, atol=1e-6)
 
 
 def test_stateful():
@@ -206,9 +207,9 @@ def test_stateful():
     expected.set_weights([w for w in layer.get_weights() if w.shape != (6, 5)])
     for part in np.split(x, 3, axis=1):
         found = layer(part)
-    np.testing.assert_allclose(found, expected(x), atol=1e-6)
+    assert_allclose(found, expected(x), atol=1e-6)
     layer.reset_state()
-    np.testing.assert_allclose(layer(x), expected(x), atol=1e-6)
+    assert_allclose(layer(x), expected(x), atol=1e-6)
 
 
 def test_in_both_directions(tmp_path):
@@ -217,7 +218,7 @@ def test_in_both_directions(tmp_path):
     model = keras.Sequential([keras.Input((12, 3)), layer])
     y = model.predict(x, verbose=0)
     assert y.shape == (6, 12, 8)
-    backward = np.asarray(layer.backward_layer(x))[:, ::-1]
+    backward = array(layer.backward_layer(x))[:, ::-1]
     np.testing.assert_allclose(y[..., 4:], backward, atol=1e-6)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")

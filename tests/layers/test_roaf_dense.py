@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from arrays import array
 from backends import HAS_XLA
 from layer_checker import check_layer
 
@@ -195,7 +196,7 @@ def test_bfloat16_does_not_lose_alpha():
     for stack in stacks:
         stack.build(x.shape)
     stacks[1].set_weights(stacks[0].get_weights())
-    exact, rounded = (np.asarray(stack(x)).astype("float32") for stack in stacks)
+    exact, rounded = (array(stack(x)).astype("float32") for stack in stacks)
     assert np.linalg.norm(rounded - exact) < 0.05 * np.linalg.norm(exact)
 
 
@@ -211,7 +212,7 @@ def test_gradients_at_the_first_and_the_last_of_many_layers():
             return keras.ops.mean(keras.ops.square(model(x, training=True)))
 
     (gradient,) = _backend.gradients(loss, [_backend.read(kernels)])
-    norms = np.linalg.norm(np.asarray(gradient), axis=(1, 2))
+    norms = np.linalg.norm(array(gradient), axis=(1, 2))
     norms_of_kernels = np.linalg.svd(np.asarray(kernels), compute_uv=False)[:, 0]
     low, high = roaf.jacobian_bounds(1 - 1 / depth, 1.0, norms_of_kernels, depth)
     # The backward signal by these bounds, the forward signal by exp(-1) at least.

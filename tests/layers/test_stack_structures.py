@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from arrays import assert_allclose
 from backends import HAS_XLA, IS_TORCH, NO_SAVED_MODEL
 from keras import ops
 from versions import not_on_keras_3_10
@@ -284,5 +285,5 @@ def test_the_mask_of_a_context_reaches_every_layer():
     other[0] = 0
     masked = keras.layers.Masking()(other)
     y = DepthStack(Sees(), DEPTH)(x, masked)
-    np.testing.assert_allclose((y - x)[0], 0, atol=1e-5)
-    np.testing.assert_allclose((y - x)[1], DEPTH, atol=1e-5)
+    assert_allclose((y - x)[0], 0, atol=1e-5)
+    assert_allclose((y - x)[1], DEPTH, atol=1e-5)

@@ -13,6 +13,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from backends import IS_TORCH, NO_SAVED_MODEL
 from draws import normal, property_of, rarely
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -111,6 +112,8 @@ def test_members_that_are_wrong(saved, member, change):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A folder, and what `verify` reads there when nothing is damaged."""
+    if IS_TORCH:
+        pytest.skip(NO_SAVED_MODEL)
     path = tmp_path_factory.mktemp("exported") / "model"
     export.saved_model(made(), path)
     return path, export.verify(path)
