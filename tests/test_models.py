@@ -121,7 +121,7 @@ class Worst(keras.callbacks.Callback):
 @pytest.mark.slow
 def test_it_learns_and_is_saved(tmp_path):
     x, y = data()
-    model = compiled(models.bsnn_mlp(30, 32, "tanh", input_shape=(20,)), True)
+    model = compiled(models.bsnn_mlp(30, 32, "tanh", input_shape=(20,)), HAS_XLA)
     worst = Worst()
     callbacks = [worst, Retract()]
     history = model.fit(x, y, epochs=40, verbose=0, callbacks=callbacks).history["loss"]

@@ -18,7 +18,8 @@ from keras_bsnn._backend._common import (  # noqa: F401
 )
 from keras_bsnn._backend._trees import is_float, map_tensors
 
-loop = loop_in_python
+# Its compiler would take the loop apart, and compile each layer by itself for minutes.
+loop = torch.compiler.disable(loop_in_python)
 
 
 @contextlib.contextmanager
@@ -74,6 +75,7 @@ def dry_run(function, *arguments):
 
 
 def with_gradient(function, forward, backward):
+    @torch.compiler.disable
     def differentiable(*tensors):
         if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
             return _Differentiable.apply(forward, backward, *tensors)

@@ -290,6 +290,25 @@ def test_an_eager_call_is_traced_once():
     assert {None, True} <= set(traced)
 
 
+@pytest.mark.skipif(not IS_TORCH, reason="the compiler of PyTorch")
+def test_a_compiler_does_not_take_the_loop_apart():
+    import torch
+
+    seen = []
+
+    @keras.saving.register_keras_serializable("tests")
+    class Sees(keras.layers.Dense):
+        def call(self, x):
+            seen.append(torch.compiler.is_compiling())
+            return super().call(x)
+
+    stack, x = DepthStack(Sees(UNITS), 4), ops.ones((2, UNITS))
+    expected = stack(x)
+    found = torch.compile(lambda x: 2 * stack(x), backend="eager")(x)
+    assert_allclose(found, 2 * expected, atol=1e-6)
+    assert len(seen) >= 8 and not any(seen)
+
+
 def test_layers_start_differently():
     block = keras.Sequential(
         [keras.layers.Dense(UNITS), OrthogonalDense(UNITS), keras.layers.Dropout(0.5)]
