@@ -10,7 +10,10 @@ FOLDERS = tests/diagnostics tests/layers tests/ops tests/properties
 OLDEST_TESTS = $(addprefix tests/test_,activations.py arguments.py callbacks.py \
 	constraints.py datasets.py export.py initializers.py manifolds.py models.py \
 	optimizers.py plots.py recalibration.py requirements.py)
-TORCH_TESTS = $(addprefix tests/test_,activations.py)
+TORCH_TESTS = $(addprefix tests/test_,activations.py arguments.py backup.py callbacks.py \
+	constraints.py datasets.py export.py initializers.py manifolds.py models.py \
+	newcomer.py operator_norm.py optimizers.py package.py parts.py plots.py \
+	recalibration.py report_page.py requirements.py signal_monitor.py to_keras.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo check test test-jax test-torch test-oldest oldest-versions lint docs clean
@@ -31,9 +34,11 @@ test-jax: .venv/jax
 	KERAS_BACKEND=jax $(PYTEST) $(FOLDERS)
 	KERAS_BACKEND=jax $(PYTEST) tests/test_*.py
 
-# The layers, the properties, and what else is quick.
+# The layers, the properties, and what else is quick. Threads of PyTorch spin while they
+# wait: two workers with two each would be in each other's way.
 test-torch: .venv-torch/ready
-	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest -n 2 --dist worksteal \
+	KERAS_BACKEND=torch OMP_NUM_THREADS=1 .venv-torch/bin/python \
+		-m pytest -n 2 --dist worksteal \
 		-m "not slow" $(FOLDERS) $(TORCH_TESTS)
 
 # What can be expected there: not the examples, the exports but SavedModel, and XLA's
@@ -64,12 +69,12 @@ clean:
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-# The build of PyTorch for CPUs; UV_TORCH_BACKEND chooses another.
-export UV_TORCH_BACKEND ?= cpu
+# Which build of PyTorch `uv` installs: that for CPUs.
+TORCH ?= --torch-backend=cpu
 .venv-torch/ready: .venv/test pyproject.toml
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-torch
 	$(BIN)/uv pip install --quiet --python .venv-torch/bin/python \
-		pytest pytest-xdist hypothesis --editable '.[torch,datasets,plots]'
+		$(TORCH) pytest pytest-xdist hypothesis --editable '.[torch,datasets,plots]'
 	touch $@
 
 # The oldest versions of all that pyproject.toml asks for; `uv` chose those that they need
