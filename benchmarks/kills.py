@@ -221,7 +221,7 @@ def network(depth, dropout):
     model = keras.Sequential(
         [
             keras.Input((UNITS,)),
-            keras.layers.Dropout(dropout),
+            keras.layers.Dropout(dropout, seed=0),
             DepthStack(OrthogonalDense(UNITS, "gp_tanh"), depth),
             keras.layers.Dense(4),
         ]

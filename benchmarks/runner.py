@@ -32,12 +32,12 @@ from _origin import files, origin
 from rich.console import Console
 from rich.markdown import Markdown
 
-BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 def tensorflow_first(records):
     """The records by their backends."""
-    return sorted(records, key=lambda row: row["backend"], reverse=True)
+    return sorted(records, key=lambda row: [*BACKENDS].index(row["backend"]))
 
 
 class Choice(NamedTuple):

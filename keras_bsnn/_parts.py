@@ -97,3 +97,11 @@ def nested(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
             waiting.extend(value.values())
         elif isinstance(value, (list, tuple, set)):
             waiting.extend(value)
+
+
+def generators(layer: keras.layers.Layer) -> Iterator[keras.random.SeedGenerator]:
+    """Yields the random generators of a layer and of those in it."""
+    for inner in nested(layer):
+        for value in vars(inner).values():
+            if isinstance(value, keras.random.SeedGenerator):
+                yield value

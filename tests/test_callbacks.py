@@ -4,7 +4,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from arrays import assert_allclose
+from arrays import array, assert_allclose
 from backends import HAS_XLA
 
 from keras_bsnn import manifolds
@@ -335,5 +335,5 @@ def test_recalibrated_before_validation_and_at_the_end():
     settings["callbacks"] = [RecalibrateBatchNorm(x)]
     found = model.fit(x, y, validation_data=(x, y), **settings).history["val_loss"]
     np.testing.assert_allclose(model.evaluate(x, y, verbose=0), found[-1], rtol=1e-5)
-    with_all_of_the_data = np.mean(np.square(np.asarray(model(x, training=True)) - y))
+    with_all_of_the_data = np.mean(np.square(array(model(x, training=True)) - y))
     np.testing.assert_allclose(found[-1], with_all_of_the_data, rtol=1e-4)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pytest
+from arrays import assert_allclose
 from backends import HAS_FLOAT64, IS_TORCH
 from catalogue import BLOCKS
 from keras import ops
@@ -241,6 +242,6 @@ def test_ten_thousand_layers_report_the_norm_that_they_train_with():
         probes = ops.zeros((depth, 2, 16), stack.compute_dtype)
         _, outputs, _ = stack.observe(x, probes=probes)
         reported = ops.norm(ops.cast(outputs[-1], "float32"))
-        np.testing.assert_allclose(trained, reported, rtol=1e-5)
+        assert_allclose(trained, reported, rtol=1e-5)
         norms[dtype] = float(trained)
     np.testing.assert_allclose(norms["mixed_bfloat16"], norms["float32"], rtol=0.05)

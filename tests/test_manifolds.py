@@ -118,12 +118,12 @@ def test_a_convolution_of_keras_is_on_a_manifold(stacked):
         model.compile(optimizer, "mse", jit_compile=IS_JAX)
         model.fit(x, 2 * x, batch_size=8, verbose=0)
         kernel = layer.trainable_variables[0]
-        assert np.max(np.asarray(PATCHES.error(kernel))) < 1e-5
+        assert np.max(array(PATCHES.error(kernel))) < 1e-5
         assert np.abs(model.get_weights()[0] - before).max() > 1e-3
     model.set_weights([1.5 * w for w in model.get_weights()])
     with pytest.warns(UserWarning, match="of the orthogonal kernels had to be"):
         retract(model)
-    assert np.max(np.asarray(PATCHES.error(kernel))) < 1e-6
+    assert np.max(array(PATCHES.error(kernel))) < 1e-6
 
 
 def test_stacks_of_stacks():

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from arrays import array, assert_allclose, assert_array_equal
 from backends import HAS_XLA
 
 from keras_bsnn import diagnostics, manifolds, models
@@ -63,7 +64,7 @@ def test_a_stack_and_a_sequential_give_the_same_numbers(jit_compile):
     for _ in range(3):
         losses = [model.train_on_batch(x, y) for model in (stacked, sequential)]
         np.testing.assert_allclose(*losses, rtol=1e-5)
-    np.testing.assert_allclose(stacked(x), sequential(x), atol=1e-5)
+    assert_allclose(stacked(x), sequential(x), atol=1e-5)
 
 
 def test_a_normalized_activation_is_used_as_it_is():
@@ -131,7 +132,7 @@ def test_it_learns_and_is_saved(tmp_path):
         layer.assert_orthogonal(1e-6)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(model(x), again(x))
+    assert_array_equal(model(x), again(x))
 
 
 @pytest.mark.parametrize("stacked", [True, False])
@@ -150,7 +151,7 @@ def test_the_stack_starts_from_normalized_features(scale):
     model = compiled(models.bsnn_mlp(20, 64, "relu", input_shape=(20,), seed=0))
     norms = diagnostics.signal_report(model, scale * x, y, training=False).trained()
     assert np.abs(norms.root_mean_square[1:-1] - 1).max() < 0.2
-    np.testing.assert_allclose(model(scale * x), model(x), atol=1e-3)
+    assert_allclose(model(scale * x), model(x), atol=1e-3)
 
 
 @pytest.mark.slow
@@ -269,6 +270,6 @@ def test_batchnorm_mlp_trains_saves_and_reloads(activation, tmp_path):
     assert history["loss"][-1] < 0.7 * history["loss"][0]
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(model(x), again(x))
+    assert_array_equal(model(x), again(x))
     for kernel, manifold in manifolds.constrained(again.trainable_variables):
-        assert np.max(np.asarray(manifold.error(kernel))) < 1e-4
+        assert np.max(array(manifold.error(kernel))) < 1e-4

@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from arrays import assert_allclose
 
 from keras_bsnn import activations, models
 from keras_bsnn.constraints import Orthogonal
@@ -88,7 +89,7 @@ def test_they_load_where_this_package_is_not_installed(tmp_path):
     subprocess.run([sys.executable, "-c", code, *paths], cwd=tmp_path, check=True)
     for path, model in zip(paths, made.values(), strict=True):
         found = np.load(tmp_path / f"{path}.npy")
-        np.testing.assert_allclose(found, model(x), atol=1e-5)
+        assert_allclose(found, model(x), atol=1e-5)
 
 
 def kinds(model):

@@ -24,7 +24,7 @@ from keras_bsnn._backend._trees import (
 
 assign_whole = implementation.assign_whole
 compiled = implementation.compiled
-draw_from_state = implementation.draw_from_state
+draw_from_states = implementation.draw_from_states
 dry_run = implementation.dry_run
 eager = implementation.eager
 exact_matmul = implementation.exact_matmul
@@ -53,7 +53,7 @@ __all__ = [
     "assign_whole",
     "at_least_float32",
     "compiled",
-    "draw_from_state",
+    "draw_from_states",
     "dry_run",
     "eager",
     "exact_matmul",

@@ -68,11 +68,11 @@ def optimizer_class(optimizer):
     return type(optimizer)
 
 
-def draw_from_state(generator):
-    """Has a `keras.random.SeedGenerator` draw all numbers from its state, a variable.
+def draw_from_states(generators):
+    """Has each `keras.random.SeedGenerator` draw from its state, which is a variable.
 
-    On PyTorch, Keras takes those of dropout without a seed from elsewhere: a gradient
-    that calls a layer once more would see others.
+    On PyTorch, Keras takes the numbers of dropout without a seed from elsewhere: a
+    gradient that calls a layer once more would see others.
     """
 
 

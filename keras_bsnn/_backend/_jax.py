@@ -4,7 +4,7 @@ import jax
 import keras
 
 from keras_bsnn._backend._common import (  # noqa: F401
-    draw_from_state,
+    draw_from_states,
     eager,
     loop_in_python,
     native_gradients,

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_bsnn._backend._common import (  # noqa: F401
     assign_whole,
-    draw_from_state,
+    draw_from_states,
     dry_run,
     exact_matmul,
     float64,

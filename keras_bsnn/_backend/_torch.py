@@ -55,9 +55,10 @@ def optimizer_class(optimizer):
     return getattr(keras.optimizers, found.__name__, found) if is_of_keras else found
 
 
-def draw_from_state(generator):
-    if generator.get_config()["seed"] is None:
-        generator._initial_seed = 0  # only whether there is one matters from now on
+def draw_from_states(generators):
+    for generator in generators:
+        if generator.get_config()["seed"] is None:
+            generator._initial_seed = 0  # only whether there is one matters from now on
 
 
 def compiled(function, jit_compile):

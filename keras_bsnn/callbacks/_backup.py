@@ -44,8 +44,9 @@ class BackupAndRestore(keras.callbacks.Callback):
     resumed in the middle are those of its remaining batches. The callback does not
     restore the state of other callbacks (`EarlyStopping`; the patience of
     `ReduceLROnPlateau`, although the rate is restored), nor random numbers that do not
-    come from a `keras.random.SeedGenerator`. `CSVLogger(append=True)` may list an epoch
-    twice if the run was killed during the backup of that epoch.
+    come from a `keras.random.SeedGenerator`, as on PyTorch those of dropout outside a
+    stack unless it has a `seed`. `CSVLogger(append=True)` may list an epoch twice if
+    the run was killed during the backup of that epoch.
 
     On JAX several processes may train together, even if each of them holds only a part
     of a weight (`keras.distribution`). The first process writes.

@@ -35,7 +35,7 @@ class Template:
         with keras.StatelessScope():  # in which variables keep their initializers
             self.block = _new(block)
             outputs = self._built_outputs()
-            _draw_from_states(self.block)
+            _backend.draw_from_states(_parts.generators(self.block))
             variables = ordered(self.block)
             self.initializers = [_initializer(variable) for variable in variables]
         self.weights = [v for v in variables if v.trainable]
@@ -109,7 +109,7 @@ class Template:
             layer = clone(self.block, name)
             inputs, context, per_layer = self.arguments
             layer(inputs, *context, **per_layer)
-        _draw_from_states(layer)
+        _backend.draw_from_states(_parts.generators(layer))
         return layer
 
     def name_of(self, variable):
@@ -183,14 +183,6 @@ def _new(block):
         )
     _arguments.check_initializers(block)
     return clone(block, block.name)
-
-
-def _draw_from_states(layer):
-    """Makes the states of its generators the source of all its random numbers."""
-    for inner in _parts.nested(layer):
-        for value in vars(inner).values():
-            if isinstance(value, keras.random.SeedGenerator):
-                _backend.draw_from_state(value)
 
 
 def ordered(layer):

@@ -138,7 +138,7 @@ def test_ten_thousand_layers(dtype):
     stack = DepthStack(BatchNormDense(units, dtype=dtype), depth)
     model = keras.Sequential([keras.Input((units,)), stack, keras.layers.Dense(1)])
     x = rng.normal(size=(64, units)).astype("float32")
-    y = np.asarray(stack(x, training=True)).astype("float32")
+    y = array(stack(x, training=True)).astype("float32")
     np.testing.assert_allclose(y.std(axis=0), 1, atol=2e-2)
     before = [np.asarray(w) for w in stack.trainable_weights]
     model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=HAS_XLA)

@@ -469,7 +469,7 @@ def test_a_gradient_penalty(name, chunk, monkeypatch):
         if name == "tangent gradient" and found[-1].ndim == 3:
             kernel = _backend.read(stack.trainable_variables[i])
             found = [
-                np.asarray(orthogonal.project_tangent(kernel, ops.convert_to_tensor(g)))
+                array(orthogonal.project_tangent(kernel, ops.convert_to_tensor(g)))
                 for g in found
             ]
         scale = max(1.0, np.abs(found[-1]).max())

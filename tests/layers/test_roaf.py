@@ -115,7 +115,7 @@ def test_it_is_a_loop_over_its_cell(arguments, masked):
         x[:, 9:] = 0
         x[2:, 4] = 0
     models = pair(masked=masked, **arguments)
-    before = [np.asarray(model(x)) for model in models]
+    before = [array(model(x)) for model in models]
     np.testing.assert_allclose(*before, atol=1e-6)
     # XLA draws other numbers than TensorFlow does.
     compiled = (masked, masked) if "seed" in arguments else (True, False)

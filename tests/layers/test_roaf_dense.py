@@ -101,7 +101,7 @@ def test_a_stack_is_its_layers(name, shared):
     x = np.random.default_rng(0).normal(size=(9, 3, 7)).astype("float32")
     block = ROAFDense(7, 0.7, filter=name, shared_filter=shared)
     stack = DepthStack(block, 3)
-    before = np.asarray(stack(x))
+    before = array(stack(x))
     layers = [stack.layer_at(i) for i in range(3)]
     one, many = trained([stack], x, HAS_XLA), trained(layers, x, False)
     expected = many.predict(x, verbose=0)

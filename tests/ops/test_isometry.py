@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from arrays import array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
@@ -111,7 +112,7 @@ def test_the_gap_of_a_network_decays_by_its_sharp_rate(d):
     for seed in range(20):
         x = haar((d, d), seed) * np.exp(0.2 * np.cos(np.arange(d)))
         layers.weights[0].assign(haar((depth, d, d), 100 + seed))
-        outputs = np.asarray(layers(x.astype("float32"), training=True))
+        outputs = array(layers(x.astype("float32"), training=True))
         gaps = gap(np.swapaxes(outputs, 0, 1))
         assert gaps[-1] < gaps[0]
         shrunk.append(1 - gaps[1:] / gaps[:-1])
