@@ -8,8 +8,6 @@ r"""What Keras does to a weight, under each optimizer, precision and strategy.
         --out benchmarks/results/weights_mirrored.json
     KERAS_BACKEND=jax python benchmarks/weight_operations.py --all \
         --out benchmarks/results/weights_jax.json
-    KERAS_BACKEND=torch python benchmarks/weight_operations.py --all \
-        --out benchmarks/results/weights_torch.json
     python benchmarks/weight_operations.py --from benchmarks/results/weights_*.json \
         --page docs/results/weights.md
 
@@ -37,7 +35,6 @@ WAYS = {
     "two replicas": {"backend": "tensorflow", "jit": False, "replicas": 2},
     "JAX": {"backend": "jax", "jit": True, "replicas": 1},
     "two devices": {"backend": "jax", "jit": True, "replicas": 2},
-    "PyTorch": {"backend": "torch", "jit": False, "replicas": 1},
 }
 
 

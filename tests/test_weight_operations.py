@@ -5,6 +5,7 @@ import runpy
 
 import keras
 import pytest
+from backends import IS_TORCH
 from scripts import ROOT
 from weight_checks import (
     OPERATIONS,
@@ -80,6 +81,7 @@ def test_each_part_has_its_optimizer():
     assert_orthogonal(model)
 
 
+@pytest.mark.skipif(IS_TORCH, reason="there is no record of PyTorch")
 def test_the_records_have_all_settings():
     """Of this backend; what did not hold does not in Keras alone, either."""
     records = (json.loads(path.read_text()) for path in RECORDS)
