@@ -34,7 +34,7 @@ def hints(model: keras.Model, x: Tensor) -> Iterator[str]:
             "keras_bsnn.optimizers.StiefelMuon(0.05) fits any."
         )
     if _waits_for_xla(model, layers):
-        yield "Compile with jit_compile=True: a stack takes half the time."
+        yield "To train long, compile with jit_compile=True: steps take half the time."
 
 
 def _is_of_bytes(x):
