@@ -15,7 +15,7 @@ def batchnorm(shrinkage=0.0):
 def test_a_batch_that_is_too_small_or_repeats_is_told():
     x = np.random.default_rng(0).normal(size=(40, 20)).astype("float32")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert diagnostics.check_batch(batchnorm(), x) == 20
         assert diagnostics.check_batch(batchnorm(shrinkage=0.9), x[:5]) is None
         batchnorm()(x, training=True)

@@ -578,7 +578,7 @@ def test_a_frozen_stack_keeps_its_statistics(block):
     for a, b in zip(before, stack.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     stack.trainable = True
-    assert np.abs(array(stack(x, training=True)) - expected).max() > 0.1
+    assert np.abs(array(stack(x, training=True) - expected)).max() > 0.1
 
 
 def test_a_stack_in_a_layer_without_build():
