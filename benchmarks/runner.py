@@ -189,14 +189,15 @@ def use_threads(count):
 
 
 def read(*places):
-    """The records in files or folders, each with the backend and settings of its file.
+    """The records in files or folders, with backend, versions and settings of the file.
 
     Those of a record that has a file of its own are among its entries.
     """
     records = []
     for file in files(*places):
         settings = file.get("settings", {})
-        common = {"backend": file.get("backend"), "settings": settings}
+        common = {key: file.get(key) for key in ("backend", "versions")}
+        common["settings"] = settings
         if isinstance(file["result"], dict):
             common |= settings
         records += [{**common, **row} for row in _listed(file["result"])]

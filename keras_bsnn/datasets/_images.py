@@ -64,8 +64,8 @@ def load(
     Images stay bytes (cached, shuffled and batched as uint8) until the last step, which
     standardizes each channel with the mean and standard deviation of the training set.
 
-    Without TensorFlow there are only the digits, which then are a
-    `keras.utils.PyDataset`, in another order.
+    Where TensorFlow is not installed, there are only the digits, in another order
+    (`pip install 'keras_bsnn[digits]'`).
 
     Args:
         name: `"digits"` (scikit-learn's, which needs no download), `"mnist"`,
@@ -97,7 +97,7 @@ def load(
     Raises:
         ValueError: An argument is invalid, or the data are damaged.
         FileNotFoundError: The data are not there and cannot be downloaded.
-        ModuleNotFoundError: A package of the extra `datasets` is not installed.
+        ModuleNotFoundError: A package of the extra `datasets` or `digits` is missing.
 
     Example:
 

@@ -11,7 +11,7 @@ from keras_bsnn._types import Array
 @functools.cache
 def digits() -> tuple[Array, Array, dict[str, Array]]:
     """Images of bytes, labels, and the indices of each split."""
-    with extra("datasets"):
+    with extra("digits"):
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
