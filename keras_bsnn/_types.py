@@ -32,6 +32,9 @@ Activation: TypeAlias = str | Pointwise | Config | None
 Identifier: TypeAlias = str | Callable[..., Any] | Config | None
 """An initializer, regularizer or constraint: its name, the object, or its config."""
 
+Loss: TypeAlias = str | Callable[..., Any] | None
+"""The name of a loss, a function of targets and outputs, or `None`."""
+
 Retraction: TypeAlias = str | Callable[[Any], Any]
 """The name of a retraction of `keras_bsnn.ops.orthogonal`, or a callable."""
 

@@ -93,8 +93,7 @@ def report_of(name, size, x, y, seed=0):
     depth, width, shape, classes = size
     model = NETWORKS[name](depth, width, classes=classes, input_shape=shape)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(loss=loss)
-    return diagnostics.signal_report(model, x, y)
+    return diagnostics.signal_report(model, x, y, loss=loss)
 
 
 def ratio(row):

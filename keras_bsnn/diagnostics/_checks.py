@@ -1,22 +1,36 @@
 """Checks of the arguments of a meter."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
-from keras_bsnn._types import Tensor
+from keras_bsnn._types import Loss, Tensor
+from keras_bsnn.ops import _check
 
 
 def check_model(model: keras.Model) -> None:
     """Raises `ValueError` for a model that cannot be measured."""
-    if not isinstance(model, keras.Model) or not model.built or not model.compiled:
-        raise ValueError(
-            "`model` must be a built keras.Model, compiled with a loss. "
-            f"Received: {model!r}"
-        )
+    if not isinstance(model, keras.Model) or not model.built:
+        raise ValueError(f"`model` must be a built keras.Model. Received: {model!r}")
     if not model.trainable_variables:
         raise ValueError(
             f"`model` must have weights to train: {model.name!r} has none."
         )
+
+
+def checked_loss(model: keras.Model, loss: Loss) -> Callable[..., Tensor] | None:
+    """The function that an argument stands for; `None` if the model has its own."""
+    if loss is not None:
+        kind = "a keras.losses.Loss, its name or a function"
+        return _check.interpreted("loss", kind, keras.losses.get, loss)
+    if not model.compiled:
+        raise ValueError(
+            "`loss` must be given for a model that is not compiled, as "
+            "loss='mse' or loss=keras.losses.SparseCategoricalCrossentropy("
+            f"from_logits=True). Received: loss=None, model={model!r}"
+        )
+    return None
 
 
 def check_batch(model: keras.Model, x: Tensor, y: Tensor) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend, _model
-from keras_bsnn._types import Tensor
-from keras_bsnn.diagnostics import _checks, _statistics
+from keras_bsnn._types import Loss, Tensor
+from keras_bsnn.diagnostics import _checks, _hints, _statistics
 from keras_bsnn.diagnostics._report import ARRAYS, SignalReport
 from keras_bsnn.diagnostics._sites import Observed, Site
 from keras_bsnn.ops import isometry
@@ -24,6 +24,7 @@ def signal_report(
     y: Tensor,
     training: bool = True,
     jit_compile: bool | str = "auto",
+    loss: Loss = None,
 ) -> SignalReport:
     """Measures how signals and gradients pass through each layer of a model.
 
@@ -34,7 +35,7 @@ def signal_report(
     layers.
 
     Args:
-        model: A built `keras.Model`, compiled with a loss.
+        model: A built `keras.Model`.
         x: A batch of inputs, an array of shape `(batch, ...)`, or a structure of such.
         y: The targets of these inputs.
         training: Boolean, as in the call of a model. Defaults to `True`: batch
@@ -42,6 +43,9 @@ def signal_report(
         jit_compile: Whether XLA compiles the measurement: `True`, which is worth it
             only for many measurements, `False`, or `"auto"`. The default, `"auto"`,
             compiles on JAX if there are at most 50 layers, a stack counting as one.
+        loss: A `keras.losses.Loss`, its name, or a function of `y` and the output of
+            the model, which then has one. Defaults to `None`: the loss that the model
+            was compiled with.
 
     Returns:
         A `SignalReport`.
@@ -56,13 +60,12 @@ def signal_report(
 
     >>> import numpy as np, keras_bsnn
     >>> model = keras_bsnn.models.bsnn_mlp(depth=100, units=32, input_shape=(64,))
-    >>> model.compile(loss="mse")
     >>> report = keras_bsnn.diagnostics.signal_report(
-    ...     model, np.random.randn(16, 64).astype("float32"), np.zeros((16, 10)))
+    ...     model, np.random.randn(16, 64), np.zeros((16, 10)), loss="mse")
     >>> report.verdict.startswith("The signal gets through")
     True
     """
-    meter = SignalMeter(model, training, jit_compile)
+    meter = SignalMeter(model, training, jit_compile, loss)
     _model.check_finite(model.trainable_variables)
     return meter(x, y)
 
@@ -74,9 +77,10 @@ class SignalMeter:
     `SignalReport`.
 
     Args:
-        model: A built `keras.Model`, compiled with a loss.
+        model: A built `keras.Model`.
         training: Boolean, as in the call of a model. Defaults to `True`.
         jit_compile: `True`, `False` or `"auto"`, as in `signal_report`.
+        loss: As in `signal_report`. Defaults to `None`, that of the model.
 
     Raises:
         ValueError: If an argument is not as `signal_report` takes it.
@@ -96,8 +100,10 @@ class SignalMeter:
         model: keras.Model,
         training: bool = True,
         jit_compile: bool | str = "auto",
+        loss: Loss = None,
     ):
         _checks.check_model(model)
+        self.loss = _checks.checked_loss(model, loss)
         if jit_compile not in (True, False, "auto"):
             raise ValueError(
                 "`jit_compile` must be True, False or 'auto'. "
@@ -121,7 +127,8 @@ class SignalMeter:
         columns = {name: column[order] for name, column in columns.items()}
         names = [name for site in sites for name in site.names()]
         kinds = [site.kind for site in sites for _ in site.names()]
-        return SignalReport(_numbered(names), kinds, loss=loss, **columns)
+        hints = [*_hints.hints(self.model, x)]
+        return SignalReport(_numbered(names), kinds, loss=loss, hints=hints, **columns)
 
     def _measured(self, x, y):
         """Returns the loss, the `Site`s, their groups, a dict of arrays for each."""
@@ -199,13 +206,19 @@ class SignalMeter:
         with keras.StatelessScope(values, collect_losses=True) as scope:
             y_pred, outputs = self._observed.outputs(x, self.training, probes)
         with keras.StatelessScope(values):
-            value = self.model.compute_loss(
-                x=x, y=y, y_pred=y_pred, training=self.training
-            )
+            value = self._compared(x, y, y_pred)
         # The model itself was not called, so it does not have these.
         for added in scope.losses:
             value = value + ops.cast(ops.sum(added), value.dtype)
         return value, outputs
+
+    def _compared(self, x, y, y_pred):
+        """Returns the loss of predictions, with that of the model's regularizers."""
+        if self.loss is None:
+            return self.model.compute_loss(
+                x=x, y=y, y_pred=y_pred, training=self.training
+            )
+        return sum(self.model.losses, ops.mean(self.loss(y, y_pred)))
 
 
 def _groups(sites):

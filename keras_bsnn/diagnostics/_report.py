@@ -36,9 +36,11 @@ class SignalReport:
             that of the first weight that is a matrix.
         saturated: shares of the activations whose slope is below 0.01.
         loss: float, the loss of the batch.
+        hints: list of sentences on what else to change in the inputs or in how the
+            model is compiled; the verdict ends with them.
 
-    All but `layers`, `kinds` and `loss` are arrays of shape `(layers,)` and dtype
-    float64, NaN where a layer has no such value.
+    All but `layers`, `kinds`, `loss` and `hints` are arrays of shape `(layers,)` and
+    dtype float64, NaN where a layer has no such value.
 
     Example:
 
@@ -65,6 +67,7 @@ class SignalReport:
     orthogonality_error: np.ndarray
     saturated: np.ndarray
     loss: float
+    hints: list[str] = dataclasses.field(default_factory=list)
 
     def __str__(self) -> str:
         return f"{self.verdict}\n\n{_text.worst_layers(self)}"
@@ -92,7 +95,7 @@ class SignalReport:
     @property
     def verdict(self) -> str:
         """Whether the signal gets through, in words, and what to try if not."""
-        return " ".join(_verdict.sentences(self))
+        return " ".join([*_verdict.sentences(self), *self.hints])
 
     def trained(self) -> "SignalReport":
         """Returns the report on the layers that have trainable weights."""

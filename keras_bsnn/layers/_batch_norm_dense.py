@@ -50,6 +50,7 @@ class BatchNormDense(keras.layers.Layer):
             variance is 0. Defaults to 1e-5.
         kernel_initializer: Initializer of the kernel. Defaults to `None`, which stands
             for `keras_bsnn.initializers.HaarOrthogonal()`.
+        kernel_regularizer: Regularizer of the kernel. Defaults to `None`.
         kernel_constraint: Constraint of the kernel, or `"orthogonal"` for
             `keras_bsnn.constraints.Orthogonal()`. Defaults to `None`: the kernel goes
             where the optimizer takes it.
@@ -98,6 +99,7 @@ class BatchNormDense(keras.layers.Layer):
         momentum: float = 0.99,
         epsilon: float = 1e-5,
         kernel_initializer: Identifier = None,
+        kernel_regularizer: Identifier = None,
         kernel_constraint: Identifier = None,
         **kwargs: Any,
     ):
@@ -121,6 +123,7 @@ class BatchNormDense(keras.layers.Layer):
         self.momentum = momentum
         self.epsilon = epsilon
         self.kernel_initializer = _orthogonal_kernel.initializer(kernel_initializer)
+        self.kernel_regularizer = _orthogonal_kernel.regularizer(kernel_regularizer)
         self.kernel_constraint = _orthogonal_kernel.constraint(kernel_constraint)
         self.input_spec = keras.InputSpec(min_ndim=2)
 
@@ -232,6 +235,7 @@ class BatchNormDense(keras.layers.Layer):
             "momentum": self.momentum,
             "epsilon": self.epsilon,
             "kernel_initializer": serialize(self.kernel_initializer),
+            "kernel_regularizer": serialize(self.kernel_regularizer),
             "kernel_constraint": serialize(self.kernel_constraint),
         }
 

@@ -31,6 +31,8 @@ class OrthogonalDense(keras.layers.Layer):
             for `keras_bsnn.initializers.HaarOrthogonal()`.
         bias_initializer: Initializer of the bias, of shape `(units,)`. Defaults to
             `"zeros"`.
+        kernel_regularizer: Regularizer of the kernel. `"l2"` has the same value for all
+            orthogonal kernels. Defaults to `None`.
         bias_regularizer: Regularizer of the bias. Defaults to `None`.
         activity_regularizer: Regularizer of the output. Defaults to `None`.
         kernel_constraint: Constraint of the kernel. Defaults to `"orthogonal"`, which
@@ -74,6 +76,7 @@ class OrthogonalDense(keras.layers.Layer):
         use_bias: bool = True,
         kernel_initializer: Identifier = None,
         bias_initializer: Identifier = "zeros",
+        kernel_regularizer: Identifier = None,
         bias_regularizer: Identifier = None,
         activity_regularizer: Identifier = None,
         kernel_constraint: Identifier = "orthogonal",
@@ -91,6 +94,7 @@ class OrthogonalDense(keras.layers.Layer):
         self.use_bias = use_bias
         self.kernel_initializer = _orthogonal_kernel.initializer(kernel_initializer)
         self.bias_initializer = _identifiers.get("bias_initializer", bias_initializer)
+        self.kernel_regularizer = _orthogonal_kernel.regularizer(kernel_regularizer)
         self.bias_regularizer = _identifiers.get("bias_regularizer", bias_regularizer)
         self.kernel_constraint = _orthogonal_kernel.constraint(kernel_constraint)
         self.bias_constraint = _identifiers.get("bias_constraint", bias_constraint)
@@ -172,6 +176,7 @@ class OrthogonalDense(keras.layers.Layer):
             "use_bias": self.use_bias,
             "kernel_initializer": serialize(self.kernel_initializer),
             "bias_initializer": serialize(self.bias_initializer),
+            "kernel_regularizer": serialize(self.kernel_regularizer),
             "bias_regularizer": serialize(self.bias_regularizer),
             "activity_regularizer": serialize(self.activity_regularizer),
             "kernel_constraint": serialize(self.kernel_constraint),

@@ -18,6 +18,11 @@ def initializer(identifier: Identifier) -> Callable[..., Any] | None:
     return _identifiers.get("kernel_initializer", identifier)
 
 
+def regularizer(identifier: Identifier) -> Callable[..., Any] | None:
+    """The regularizer of a kernel."""
+    return _identifiers.get("kernel_regularizer", identifier)
+
+
 def constraint(identifier: Identifier) -> Callable[..., Any] | None:
     """The constraint of a kernel; `"orthogonal"` stands for `Orthogonal()`."""
     if identifier == "orthogonal":
@@ -38,5 +43,6 @@ def add_to(layer: keras.layers.Layer, input_shape: Shape) -> keras.Variable:
         name="kernel",
         shape=(inputs, layer.units),
         initializer=layer.kernel_initializer,
+        regularizer=layer.kernel_regularizer,
         constraint=layer.kernel_constraint,
     )

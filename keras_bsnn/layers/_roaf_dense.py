@@ -49,6 +49,8 @@ class ROAFDense(keras.layers.Layer):
             `1 / units`.
         bias_initializer: Initializer of the bias, of shape `(units,)`. Defaults to
             `"zeros"`.
+        kernel_regularizer: Regularizer of the kernel. Defaults to `None`.
+        bias_regularizer: Regularizer of the bias. Defaults to `None`.
         kernel_constraint: Constraint of the kernel. Defaults to `None`.
         **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`,
             `activity_regularizer`.
@@ -87,6 +89,8 @@ class ROAFDense(keras.layers.Layer):
         filter_seed: int | None = None,
         kernel_initializer: Identifier = None,
         bias_initializer: Identifier = "zeros",
+        kernel_regularizer: Identifier = None,
+        bias_regularizer: Identifier = None,
         kernel_constraint: Identifier = None,
         **kwargs: Any,
     ):
@@ -107,6 +111,10 @@ class ROAFDense(keras.layers.Layer):
             "kernel_initializer", kernel_initializer
         )
         self.bias_initializer = _identifiers.get("bias_initializer", bias_initializer)
+        self.kernel_regularizer = _identifiers.get(
+            "kernel_regularizer", kernel_regularizer
+        )
+        self.bias_regularizer = _identifiers.get("bias_regularizer", bias_regularizer)
         self.kernel_constraint = _identifiers.get(
             "kernel_constraint", kernel_constraint
         )
@@ -118,11 +126,15 @@ class ROAFDense(keras.layers.Layer):
             name="kernel",
             shape=(self.units, self.units),
             initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
         )
         if self.use_bias:
             self.bias = self.add_weight(
-                name="bias", shape=(self.units,), initializer=self.bias_initializer
+                name="bias",
+                shape=(self.units,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
             )
         self._stored, self._made = _filters.parameters(self, not self.shared_filter)
 
@@ -173,6 +185,8 @@ class ROAFDense(keras.layers.Layer):
             "filter_seed": self.filter_seed,
             "kernel_initializer": serialize(self.kernel_initializer),
             "bias_initializer": serialize(self.bias_initializer),
+            "kernel_regularizer": serialize(self.kernel_regularizer),
+            "bias_regularizer": serialize(self.bias_regularizer),
             "kernel_constraint": serialize(self.kernel_constraint),
         }
 

@@ -382,7 +382,6 @@ def test_what_cannot_be_measured():
     for bad in (
         keras.Sequential([keras.layers.Dense(6)]),
         keras.layers.Dense(6),
-        keras.Sequential([keras.Input((6,)), keras.layers.Dense(6)]),
     ):
         with pytest.raises(ValueError, match=r"`model` must be a built keras\.Model"):
             diagnostics.signal_report(bad, X, Y)
@@ -398,3 +397,23 @@ def test_what_cannot_be_measured():
     kernel.assign(keras.ops.full((6, 6), float("nan")))
     with pytest.raises(ValueError, match=f"finite weights: '{kernel.path}' has others"):
         diagnostics.signal_report(model, X, Y)
+
+
+@pytest.mark.parametrize("loss", ["mse", keras.losses.MeanSquaredError()])
+def test_a_loss_takes_the_place_of_the_compiled_one(loss):
+    dense = keras.layers.Dense(6, kernel_regularizer="l2", activity_regularizer="l2")
+    model = keras.Sequential([keras.Input((6,)), dense])
+    found = diagnostics.signal_report(model, X, Y, loss=loss)
+    assert not model.compiled
+    model.compile("sgd", "mse")
+    expected = diagnostics.signal_report(model, X, Y)
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-6)
+    np.testing.assert_allclose(found.gradient, expected.gradient, rtol=1e-6)
+
+
+def test_a_model_that_is_not_compiled_needs_a_loss():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(6)])
+    with pytest.raises(ValueError, match=r"`loss` must be given.*loss='mse'"):
+        diagnostics.signal_report(model, X, Y)
+    with pytest.raises(ValueError, match=r"`loss` must be .*Received: loss='msr'"):
+        diagnostics.signal_report(model, X, Y, loss="msr")

@@ -27,6 +27,7 @@ def batch(samples=50, features=8):
                 "units": 5,
                 "kernel_constraint": "orthogonal",
                 "kernel_initializer": HaarOrthogonal(seed=1),
+                "kernel_regularizer": "l1",
                 "gain": DepthDecay(0.5, 0.9),
                 "shrinkage": 0.5,
                 "momentum": 0.5,

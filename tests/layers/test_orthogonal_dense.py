@@ -20,6 +20,7 @@ from keras_bsnn.layers import OrthogonalDense
                 "units": 5,
                 "kernel_constraint": Orthogonal("qr"),
                 "kernel_initializer": HaarOrthogonal(seed=1),
+                "kernel_regularizer": "l1",
                 "bias_regularizer": "l2",
                 "bias_constraint": "non_neg",
             },

@@ -20,6 +20,12 @@ IS_JAX = keras.backend.backend() == "jax"  # slow without jit
         {"units": 5, "alpha": 0.5, "filter": "rotations", "activation": "gp_relu"},
         {"units": 6, "alpha": 0.9, "filter": "permutation", "beta": 0.5},
         {
+            "units": 5,
+            "alpha": 0.9,
+            "kernel_regularizer": "l1",
+            "bias_regularizer": "l2",
+        },
+        {
             "units": 6,
             "alpha": 0.2,
             "filter": "signed_haar",
