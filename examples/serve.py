@@ -61,7 +61,7 @@ def main():
 
 def argument_parser():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run", type=Path, help="folder that keras-bsnn train has written")
+    parser.add_argument("run", type=Path, help="folder that `keras-bsnn train` left")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
     return parser
 
