@@ -78,7 +78,7 @@ def test_digits_without_tensorflow(split, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     batches = [*datasets.load("digits", split, 99, shuffle=False)]
     images, labels = (np.concatenate(p) for p in zip(*batches, strict=True))
-    assert images.dtype == np.float32 and labels.dtype == np.int64
+    assert images.dtype == np.float32 and labels.dtype == np.int32
     assert [len(batch[0]) for batch in batches[:-1]] == [99] * (len(batches) - 1)
     assert np.bincount(labels).tolist() == np.bincount(with_it[1]).tolist()
     expected, found = (np.unique(x, axis=0) for x in (with_it[0], images))

@@ -18,14 +18,14 @@ def measured(
     networks: dict[str, keras.Model], data: dict[str, Any], splits: Iterable[str]
 ) -> dict[str, Any]:
     """The accuracies, the signals and the orthogonality error of networks by name."""
-    batch = next(iter(data["fit"]))
+    x, y = next(iter(data["fit"]))
     return {
         "accuracy": {
             label: {name: _accuracy(network, data[name]) for name in splits}
             for label, network in networks.items()
         },
         "norms": {
-            label: diagnostics.signal_report(network, *batch, training=False).trained()
+            label: diagnostics.signal_report(network, x, y, training=False).trained()
             for label, network in networks.items()
         },
         "orthogonality_error": _orthogonality_error(networks["ours"]),

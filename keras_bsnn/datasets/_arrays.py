@@ -24,9 +24,10 @@ def read(split: str) -> tuple[Array, Array]:
 
 def _place(end: str | None, images: int) -> int | None:
     """Where a slice begins or ends, which is a number, or a percentage."""
-    if end is None or not end.endswith("%"):
-        return end and int(end)
-    return round(images * int(end[:-1]) / 100)
+    if end is None:
+        return None
+    share = images / 100 if end.endswith("%") else 1
+    return round(share * int(end.removesuffix("%")))
 
 
 class Images(keras.utils.PyDataset):

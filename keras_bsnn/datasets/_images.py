@@ -92,7 +92,7 @@ def load(
     Returns:
         A `tf.data.Dataset` of `(images, labels)`: float32 of shape `(batch, height,
         width, channels)` with mean 0 and standard deviation 1, and int64 of shape
-        `(batch,)`. Without TensorFlow, a `keras.utils.PyDataset`.
+        `(batch,)`. Without TensorFlow, a `keras.utils.PyDataset`, with int32 labels.
 
     Raises:
         ValueError: An argument is invalid, or the data are damaged.
@@ -149,7 +149,7 @@ def _digits(
     if seed is None:
         seed = np.random.randint(2**31)  # which keras.utils.set_random_seed repeats
     data = _arrays.Images(
-        (scaled.astype("float32"), labels),
+        (scaled.astype("float32"), labels.astype("int32")),
         batch_size,
         drop_remainder=shuffle,
         seed=seed if shuffle else None,
