@@ -89,7 +89,7 @@ def test_its_badge_opens_it(shown):
     """The address of a notebook service is that of the file in the repository."""
     metadata = (ROOT / "pyproject.toml").read_text()
     source = re.search(r'^Source = "https://github.com/(.*)"$', metadata, re.MULTILINE)
-    (address,) = re.findall(r"\]\((https://colab\S*)\)\n", shown.cells[0].source)
+    (address,) = re.findall(r"\]\((https://colab[^)]*)\)\n", shown.cells[0].source)
     start = f"https://colab.research.google.com/github/{source[1]}/blob/main/"
     assert ROOT / address.removeprefix(start) == NOTEBOOK
 
@@ -102,5 +102,5 @@ def test_it_installs_what_is_missing(shown, is_there, monkeypatch):
     if not is_there:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     exec(code, {"get_ipython": lambda: shell})
-    wanted = [("pip", '--quiet "keras_bsnn[datasets,plots]"')]
+    wanted = [("pip", 'install --quiet "keras_bsnn[datasets,plots]"')]
     assert calls == ([] if is_there else wanted)
