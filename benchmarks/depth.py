@@ -284,7 +284,7 @@ def figure(records, path):
     names = dict.fromkeys(row["contender"] for row in records)
     fields = ("first_step_seconds", "step_microseconds_per_layer")
     titles = ("first step, with compilation: seconds", "each step: µs per layer")
-    with plots.figure(path, columns=2, size=(10, 4.5)) as panels:
+    with plots.figure(path, rows=2, size=(7, 8)) as panels:
         for panel, field, title in zip(panels, fields, titles, strict=True):
             for name, marker in zip(names, itertools.cycle(MARKERS), strict=False):
                 rows = (cases[c].get(name, {}) for c in narrow(cases))
@@ -293,8 +293,8 @@ def figure(records, path):
                 points = np.reshape(points, (-1, 2)).T
                 panel.plot(*points, marker=marker, label=label)
             panel.set(xscale="log", yscale="log", title=title)
-            panel.set_xlabel(f"layers of {narrow(cases)[0][1]} units")
-        plots.legend_above(panels, ncols=3)
+        panels[-1].set_xlabel(f"layers of {narrow(cases)[0][1]} units")
+        plots.legend_above(panels, ncols=2)
 
 
 EXPERIMENT = Experiment(

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from _origin import files, origin
+from PIL import Image
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -156,6 +157,13 @@ class Experiment:
         if self.figure:
             args.figure.parent.mkdir(parents=True, exist_ok=True)
             self.figure(records, args.figure)
+            _shrink(args.figure)
+
+
+def _shrink(path):
+    """Leaves 64 colors in a picture, if one was drawn, for a small file."""
+    if path.exists():
+        Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def _argument(default):

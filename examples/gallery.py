@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import keras
+from PIL import Image
 
 from keras_bsnn import callbacks, datasets, layers, models, plots
 from keras_bsnn.activations import DepthShaped, GaussianPoincare
@@ -31,6 +32,9 @@ def main():
     plots.singular_values(spectra(args.depth), args.out / "singular_values.png")
     reports = training(args.depth, args.epochs)
     plots.heat_map(reports, args.out / "heat_map.png", xlabel="epoch")
+    for name in ("length_map", "kernel_map", "singular_values", "heat_map"):
+        path = args.out / f"{name}.png"  # 64 colors, for a small file
+        Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def activations(depth):

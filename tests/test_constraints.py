@@ -158,6 +158,7 @@ def test_a_tolerance_is_kept_at_any_time(optimizer, jit_compile):
         kernel_constraint=Orthogonal(steps=1, tolerance=5e-5), tangent_gradient=True
     )
     model.compile(OPTIMIZERS[optimizer](), "mse", jit_compile=jit_compile)
+    model.optimizer.build(model.trainable_variables)  # or TensorFlow traces twice
     for rate in (1e-4, 1e-2, 1.0):
         model.optimizer.learning_rate = rate
         found = []

@@ -53,6 +53,8 @@ def fit(model, optimizer=None, epochs=1, jit_compile=JIT[0], **settings):
     if optimizer is not None:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer, loss, jit_compile=jit_compile)
+    if model.built:  # or TensorFlow traces twice
+        model.optimizer.build(model.trainable_variables)
     history = model.fit(
         *data(), batch_size=16, epochs=epochs, shuffle=False, verbose=0, **settings
     )
@@ -434,6 +436,7 @@ def trained(layers, optimizer, steps=3):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(steps * 16, 6)), rng.normal(size=(steps * 16, 3))
     model.compile(optimizer, "mse", jit_compile=JIT[0])
+    model.optimizer.build(model.trainable_variables)  # or TensorFlow traces twice
     model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
     return [single for layer in model.layers for single in unstacked(layer)]
 

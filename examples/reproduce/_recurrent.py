@@ -85,6 +85,7 @@ def trained(task, name, args):
     rate = args.learning_rate if is_ours else args.baseline_rate
     jit = is_ours or task.baseline_jit
     model.compile(keras.optimizers.Adam(rate, clipnorm=1.0), task.loss, jit_compile=jit)
+    model.optimizer.build(model.trainable_variables)  # or TensorFlow traces twice
     budget = Budget(rate, args.steps, 60 * args.minutes)
     data, fresh = (
         task.stream(args.length, args.batch_size, seed=2 * args.seed + k)

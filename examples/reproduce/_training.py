@@ -43,6 +43,7 @@ def warm_up_and_decay(learning_rate, steps):
 def compile_model(model, optimizer):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=True)
+    model.optimizer.build(model.trainable_variables)  # or TensorFlow traces twice
 
 
 def load(dataset, batch_size, validate, seed, read=datasets.load, share=90):

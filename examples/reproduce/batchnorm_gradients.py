@@ -19,7 +19,7 @@ from _runner import Choice, Experiment, markdown
 
 from keras_bsnn.initializers import DepthDecay, HaarOrthogonal
 from keras_bsnn.layers import BatchNormDense, DepthStack
-from keras_bsnn.plots import figure
+from keras_bsnn.plots import figure, legend_on_top
 
 INPUTS, CLASSES, COSINE = 784, 10, 0.8
 
@@ -87,6 +87,7 @@ def gradient(model, stack, x, y):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     jit_compile = keras.backend.backend() == "jax"
     model.compile(optimizer, loss, jit_compile=jit_compile)
+    model.optimizer.build(model.trainable_variables)  # or TensorFlow traces twice
     model.train_on_batch(x, y)
     momentum = next(v for v in optimizer.variables if v.shape == kernels.shape)
     return keras.ops.convert_to_numpy(momentum).astype("float64")
@@ -136,7 +137,7 @@ def draw(records, path):
     swept = [row for row in found if "exponent" in row]
     bent = [row for row in found if row.endswith("gain")]
     linear = [row for row in found if row not in (*swept, *bent)]
-    with figure(path, rows=3, size=(7, 9.8)) as panels:
+    with figure(path, rows=3, size=(7, 11.5)) as panels:
         for panel, members in zip(panels, (linear, bent, swept), strict=True):
             for row in members:
                 points = zip(*found[row].items(), strict=True)
@@ -145,7 +146,7 @@ def draw(records, path):
                 panel.plot(DEPTHS[: len(theirs)], theirs, "x", color=line.get_color())
             panel.set(xscale="log", ylim=(-4.5, 14))
             panel.set_ylabel("log of the first gradient")
-            panel.legend(fontsize=10, loc="upper left")
+            legend_on_top(panel, ncols=2)
         panels[-1].set_xlabel("layers; crosses are the paper's")
 
 

@@ -13,13 +13,11 @@ A gradient `dE/dW(l)` is the mean over the samples, as of a loss that is a mean.
 """
 
 import functools
-import io
 
 import keras
 import numpy as np
 from _bsnn import FUNCTIONS, PAPERS_ROOT
 from _runner import Experiment, markdown
-from PIL import Image
 
 from keras_bsnn import _backend, plots
 from keras_bsnn.activations import GaussianPoincare, get
@@ -184,8 +182,8 @@ def cell(value):
 
 def plot(records, path):
     """Draws the curves: a panel for each, color by activation, line by form."""
-    drawing = io.BytesIO()
-    with plots.figure(drawing, 2, 4, size=(10, 8), sharex=True) as panels:
+    settings = {"saving": {"dpi": 120}, "sharex": True}
+    with plots.figure(path, 2, 4, size=(10, 8), **settings) as panels:
         for panel, (key, title) in zip(panels.flat, CURVES.items(), strict=True):
             # With gaps where they are not finite.
             curves = [np.array(row["curves"][key], dtype=float) for row in records]
@@ -199,8 +197,6 @@ def plot(records, path):
             else:
                 panel.set_xlabel("layer", fontsize=15)
         add_legend(panels[0, 0].figure, records)
-    # In 128 colors, for a small file.
-    Image.open(drawing).convert("RGB").quantize(128).save(path, "PNG", optimize=True)
 
 
 def color(name):

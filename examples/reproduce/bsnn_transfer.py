@@ -3,8 +3,8 @@
     python examples/reproduce/bsnn_transfer.py --dataset mnist
 
 Every point is `--steps` steps from the same weights, with warm-up and cosine decay, and
-then the loss on held-out data: SGD with momentum over `--depths` at `--width`, and
-`StiefelMuon` also over `--widths` at `--depth`.
+then the loss on held-out data: SGD with momentum, Adam and `StiefelMuon` over
+`--depths` at `--width`, and `StiefelMuon` also over `--widths` at `--depth`.
 """
 
 import functools
@@ -16,14 +16,16 @@ from _runner import Choice, Experiment, markdown, significant
 
 from keras_bsnn import datasets, models
 from keras_bsnn.optimizers import StiefelMuon
-from keras_bsnn.plots import figure
+from keras_bsnn.plots import figure, legend_on_top
 
 OPTIMIZERS = {
     "SGD": lambda: keras.optimizers.SGD(1e-3, momentum=0.9),
+    "Adam": lambda: keras.optimizers.Adam(1e-3),
     "StiefelMuon": lambda: StiefelMuon(0.1),
 }
 RATES = {
     "SGD": [float(f"{3e-6 * 10 ** (k / 2):.1e}") for k in range(10)],
+    "Adam": [float(f"{1e-5 * 10 ** (k / 2):.1e}") for k in range(8)],
     "StiefelMuon": [0.0125 * 2**k for k in range(7)],
 }
 HELD_OUT = 2000
@@ -98,25 +100,26 @@ def table(records):
 
 
 def draw(records, path):
-    """SGD over the depths, `StiefelMuon` over the depths, and over the widths."""
+    """SGD, Adam and `StiefelMuon` over the depths, and the last over the widths."""
     found = curves(records)
     narrow = records[0]["settings"]["width"]
     steps = records[0]["settings"]["steps"]
     contents = (
         ("SGD with momentum", "SGD", lambda d, w: w == narrow, "{0:,} layers"),
+        ("Adam", "Adam", lambda d, w: w == narrow, "{0:,} layers"),
         ("StiefelMuon", "StiefelMuon", lambda d, w: w == narrow, "{0:,} layers"),
         ("StiefelMuon", "StiefelMuon", lambda d, w: w != narrow, "{1:,} units"),
     )
-    with figure(path, rows=3, size=(7, 9), sharey=True) as panels:
+    with figure(path, rows=4, size=(7, 12), sharey=True) as panels:
         for panel, (title, name, belongs, label) in zip(panels, contents, strict=True):
             for (optimizer, depth, width), curve in found.items():
                 if optimizer == name and belongs(depth, width):
                     panel.plot(*curve, marker="o", label=label.format(depth, width))
-            panel.set(xscale="log", ylim=(0, 2.5), title=title)
-            panel.set_xticks(RATES[name], [f"{rate:.2g}" for rate in RATES[name]])
+            panel.set(xscale="log", ylim=(0, 2.5))
+            panel.set_xticks(RATES[name][::2], [f"{x:.2g}" for x in RATES[name][::2]])
             panel.minorticks_off()
             panel.set_ylabel(f"loss after {steps} steps")
-            panel.legend()
+            legend_on_top(panel, ncols=4, title=title, columnspacing=1)
         panels[-1].set_xlabel("learning rate")
 
 

@@ -105,7 +105,9 @@ def draw(records, path):
             below.plot(depths, norms, label=row["row"])
         above.set(ylim=(0, 100), title="accuracy in % after each epoch")
         below.set(yscale="log", title="gradient at the output of each layer")
-        above.legend()
+        above.set_xlabel("epoch")
+        below.set_xlabel("layer")
+        above.legend(loc="center right")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ TITLES = {
     "saturated": "share of saturated units",
     "orthogonality_error": "orthogonality error",
 }
-LOW, HIGH = 1e-12, 1e12  # beyond which a curve leaves the panel
+LOW, HIGH = 1e-12, 1e12  # beyond which a curve runs along the edge of the panel
 LINEAR = ("cosine_similarity", "saturated")
 
 
@@ -30,6 +30,8 @@ def signals(
     **saving: Any,
 ) -> None:
     """Draws signals and gradients against depth, with a curve for each model.
+
+    On logarithmic axes, a cross marks where a curve goes on at 0 or at infinity.
 
     Args:
         reports: A dict from a label to a report of `diagnostics.signal_report`, or to
@@ -87,14 +89,18 @@ def _draw(panel: Any, label: str, values: Array, field: str) -> None:
     """Draws the curve of one model, over the layers that have this field."""
     has_it = ~np.isnan(values)
     layers, values = 1 + np.flatnonzero(has_it), values[has_it]
-    if field in LINEAR:
+    if field in LINEAR or not values.size:
         panel.plot(layers, values, label=label)
         return
-    is_zero = values == 0  # underflow, for which a log axis has no place
-    (line,) = panel.plot(layers, np.where(is_zero, np.nan, values), label=label)
-    if is_zero.any() and not is_zero.all():
-        first = np.argmin(is_zero)
-        _mark_end(panel, (layers[first], values[first]), line.get_color())
+    is_gone = (values == 0) | np.isinf(values)  # a log axis has no place for them
+    drawn = np.where(is_gone, np.nan, np.clip(values, LOW, HIGH))
+    (line,) = panel.plot(layers, drawn, label=label)
+    beside = np.pad(is_gone, 1, mode="edge")
+    ends = np.flatnonzero(~is_gone & (beside[:-2] | beside[2:]))
+    style = {"color": line.get_color(), "markersize": 9, "markeredgewidth": 2}
+    panel.plot(layers[ends], drawn[ends], "x", **style)
+    if ends.size and values[0] == 0:
+        _say_zero(panel, (layers[ends[0]], drawn[ends[0]]), line.get_color())
 
 
 def say(panel: Any, words: str) -> None:
@@ -105,19 +111,16 @@ def say(panel: Any, words: str) -> None:
 def _limit(panel: Any) -> None:
     """Sets the limits of a logarithmic axis.
 
-    They span at least two decades, so that a nearly constant curve looks flat, and they
-    are clipped, so that one diverging curve does not flatten the others.
+    They span at least two decades, so that a nearly constant curve looks flat.
     """
     low, high = panel.get_ylim()
     if high < 100 * low:
         middle = np.sqrt(low * high)
-        low, high = middle / 10, middle * 10
-    panel.set_ylim(max(low, LOW), min(high, HIGH))
+        panel.set_ylim(middle / 10, middle * 10)
 
 
-def _mark_end(panel: Any, end: tuple[float, float], color: str) -> None:
-    """Marks where a curve, followed from the output, has underflowed to 0."""
-    panel.plot(*end, "x", color=color, markersize=9, markeredgewidth=2)
+def _say_zero(panel: Any, end: tuple[float, float], color: str) -> None:
+    """Says that a curve, followed from the output, has underflowed here."""
     panel.annotate(
         "0 in float32",
         end,

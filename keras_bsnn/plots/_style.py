@@ -14,6 +14,7 @@ COLORS = (
 )
 # Legible when a figure is as wide as a phone.
 STYLE: dict[Any, Any] = {
+    "axes.formatter.min_exponent": 4,  # 60 and 0.006 in place of powers of 10
     "axes.grid": True,
     "axes.labelsize": 12,
     "axes.spines.right": False,
@@ -24,7 +25,7 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 11,
     "legend.frameon": False,
     "lines.linewidth": 2,
-    "savefig.dpi": 80,
+    "savefig.dpi": 160,  # for screens of two pixels a point
     "svg.hashsalt": "keras_bsnn",  # makes files reproducible
     "xtick.labelsize": 11,
     "ytick.labelsize": 11,
@@ -103,3 +104,21 @@ def legend_above(panels: Sequence[Any], **kwargs: Any) -> None:
     """
     handles = panels[0].get_legend_handles_labels()
     panels[0].figure.legend(*handles, loc="outside upper left", **kwargs)
+
+
+def legend_on_top(panel: Any, **kwargs: Any) -> None:
+    """Draws the legend of a panel above it, where no curve is.
+
+    Args:
+        panel: A panel of `figure`.
+        kwargs: Further arguments of `matplotlib.axes.Axes.legend`.
+
+    Example:
+
+    >>> import io, keras_bsnn
+    >>> with keras_bsnn.plots.figure(io.BytesIO()) as panel:
+    ...     curve = panel.plot([1, 2, 3], label="rising")
+    ...     keras_bsnn.plots.legend_on_top(panel, title="Numbers")
+    """
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0}
+    panel.legend(**place, alignment="left", **kwargs)
