@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from _origin import files, origin
-from PIL import Image
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -163,6 +162,8 @@ class Experiment:
 def _shrink(path):
     """Leaves 64 colors in a picture, if one was drawn, for a small file."""
     if path.exists():
+        from PIL import Image  # which comes with Matplotlib
+
         Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
