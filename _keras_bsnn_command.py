@@ -15,7 +15,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "report": ("keras_bsnn.report", "say whether the signal gets through a model"),
     "train": ("keras_bsnn._train", "train a very deep network on images"),
-    "demo": ("keras_bsnn._demo", "train 200 layers in a minute, without a download"),
+    "demo": ("keras_bsnn._demo", "train 200 layers on digits, without a download"),
 }
 
 

@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.description = (
         "Trains 200 layers on scikit-learn's digits, saves and exports them, and "
         "serves from the export; beside it, a plain network of the same size. It "
-        "takes a minute on 2 cores, and no download."
+        "takes a minute or two on 2 cores, and no download."
     )
     add = parser.add_argument
     add("--depth", type=int, default=200, help="number of hidden layers; default: 200")

@@ -39,8 +39,8 @@ def _add_network(group: Any) -> None:
     add("--units", type=int, default=128, help="width of each layer; default: 128")
     add(
         "--activation",
-        help="name of an activation of Keras; default: gelu, tanh or relu (of bsnn, "
-        "batchnorm, roaf)",
+        help="its name in Keras, such as tanh or relu; default: gelu, tanh or relu (of "
+        "bsnn, batchnorm, roaf)",
     )
     add(
         "--eta",

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from keras_bsnn import diagnostics, export, manifolds, plots
-from keras_bsnn._requirements import extra
 from keras_bsnn._types import Array
 
 
@@ -67,11 +66,10 @@ def _served(
     model: keras.Model, images: Array, expected: Array, path: Path
 ) -> dict[str, float]:
     """The differences of a SavedModel, which TensorFlow serves."""
-    with extra("tensorflow"):
-        import tensorflow as tf
-
     shutil.rmtree(path, ignore_errors=True)
     export.saved_model(model, path)
+    import tensorflow as tf  # which has written it
+
     served = tf.saved_model.load(path)
     # A batch of 1 has its own reference: its sums are rounded in another order.
     one = model.predict(images[:1], verbose=0)
