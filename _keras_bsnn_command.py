@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Keras layers for networks of any depth.",
         epilog="`keras-bsnn COMMAND --help` says what a command takes.",
     )
-    version = importlib.metadata.version("keras_bsnn")
-    parser.add_argument("--version", action="version", version=f"keras_bsnn {version}")
+    words = "say which version is installed, and exit"
+    parser.add_argument("--version", action=_Version, nargs=0, help=words)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, (module, words) in COMMANDS.items():
         command = commands.add_parser(name, help=words)
@@ -37,6 +37,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             called, chosen = _imported(module, command), command
     args = parser.parse_args(argv)
     called.run(args, chosen)
+
+
+class _Version(argparse.Action):
+    """Looks the version up once it is asked for: a checkout need not be installed."""
+
+    def __call__(self, parser, *_):
+        version = importlib.metadata.version("keras_bsnn")
+        parser.exit(message=f"keras_bsnn {version}\n")
 
 
 def _imported(module, parser):

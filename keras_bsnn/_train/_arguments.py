@@ -6,6 +6,8 @@ from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from keras_bsnn import datasets
 from keras_bsnn._train._networks import MODELS
 from keras_bsnn.callbacks import BackupAndRestore
@@ -90,8 +92,9 @@ def _add_training(group: Any) -> None:
     add(
         "--jit",
         action=BooleanOptionalAction,
-        default=True,
-        help="compile with XLA: faster steps, after some seconds; default: --jit",
+        default=keras.backend.backend() != "torch",  # which would compile for minutes
+        help="compile with XLA: faster steps, after some seconds; default: --jit, on "
+        "PyTorch --no-jit",
     )
     add(
         "--baseline",

@@ -39,7 +39,8 @@ def _orthogonality_error(model: keras.Model) -> float | None:
     """Of the constrained kernels; `None` if there are none."""
     kernels = manifolds.constrained(model.trainable_variables)
     errors = (manifold.error(kernel) for kernel, manifold in kernels)
-    return max((float(keras.ops.max(error)) for error in errors), default=None)
+    arrays = map(keras.ops.convert_to_numpy, errors)
+    return max((float(array.max()) for array in arrays), default=None)
 
 
 def saved(model: keras.Model, test_data: Any, out: Path) -> dict[str, float]:
