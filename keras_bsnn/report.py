@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from keras_bsnn import _errors, datasets, diagnostics
-from keras_bsnn._types import Array
+from keras_bsnn._types import Array, Loss
 from keras_bsnn.ops import _check
 
 
@@ -70,12 +70,13 @@ def write(args: Namespace) -> Any:
         _check_out(path)
     keras.utils.set_random_seed(args.seed)
     model = load_model(args)
+    loss = _loss(args) if args.loss else None
     x, y = load_batch(args)
-    report = measure(model, x, y, args)
+    report = measure(model, x, y, loss, args)
     facts = {
         "Model": f"{model.name}, from {args.model.name}",
         "Data": f"{len(x):,} samples of {Path(args.data).name}{_of_split(args)}",
-        "Loss function": _name(model.loss),
+        "Loss function": _name(loss or model.loss),
     }
     report.to_html(args.out, title=f"Signal report: {model.name}", facts=facts)
     if args.csv:
@@ -84,7 +85,7 @@ def write(args: Namespace) -> Any:
 
 
 def load_model(args: Namespace) -> keras.Model:
-    """The model, compiled with the loss of the arguments if there is one."""
+    """The model, which is compiled, unless the arguments name a loss."""
     _check_file(args.model)
     try:
         model = keras.models.load_model(args.model)
@@ -92,9 +93,7 @@ def load_model(args: Namespace) -> keras.Model:
         raise ValueError(
             f"{args.model} cannot be loaded as a Keras model: {_check.cause(error)}"
         ) from error
-    if args.loss:
-        model.compile(loss=_loss(args))
-    if not model.compiled:
+    if not args.loss and not model.compiled:
         raise ValueError(
             f"the model in {args.model} is not compiled: name its loss with --loss, "
             "such as --loss sparse_categorical_crossentropy, and add --from-logits "
@@ -146,10 +145,10 @@ def _from_file(args: Namespace) -> tuple[Array, Array]:
     return x[chosen], y[chosen]
 
 
-def measure(model: keras.Model, x: Array, y: Array, args: Namespace) -> Any:
+def measure(model: keras.Model, x: Array, y: Array, loss: Loss, args: Namespace) -> Any:
     """The report on a model."""
     try:
-        return diagnostics.signal_report(model, x, y)
+        return diagnostics.signal_report(model, x, y, loss=loss)
     except Exception as error:  # from the loss, the backend, or a layer
         raise ValueError(
             f"{args.model} cannot be measured on {args.data}: {error}"

@@ -90,4 +90,5 @@ def compiled(
         metrics=["accuracy"],
         jit_compile=args.jit,
     )
+    model.optimizer.build(model.trainable_variables)  # or TensorFlow traces twice
     return model
