@@ -20,7 +20,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 demo: .venv/demo
 	rm -rf runs/demo
-	$(BIN)/python examples/train.py --model bsnn --dataset digits --depth 200 --out runs/demo
+	$(BIN)/keras-bsnn demo --out runs/demo
 
 check: .venv/test
 	$(PYTEST) -m "not slow" tests

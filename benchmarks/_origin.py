@@ -1,6 +1,7 @@
 """Where records come from: machines, versions and seeds, as a line for a page."""
 
 import json
+import re
 
 PACKAGES = {
     **{"keras": "Keras", "tensorflow": "TensorFlow"},
@@ -25,12 +26,16 @@ def origin(*places):
         versions |= {(p, installed[p]) for p in PACKAGES if p in installed}
         seeds |= _seeds(file)
     order = [*PACKAGES]
-    ordered = sorted(versions, key=lambda pair: (order.index(pair[0]), pair[1]))
+    ordered = sorted(versions, key=lambda v: (order.index(v[0]), _numbers(v[1])))
     facts = ["; ".join(sorted(machines))]
     facts.append(", ".join(f"{PACKAGES[name]} {version}" for name, version in ordered))
     if seeds:
         facts.append(f"Seed{'s' * (len(seeds) > 1)} {_enumerated(sorted(seeds))}")
     return f"*Recorded on: {'. '.join(facts)}.*"
+
+
+def _numbers(version):
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def _seeds(file):

@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from _origin import files, origin
-from PIL import Image
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -163,6 +162,8 @@ class Experiment:
 def _shrink(path):
     """Leaves 64 colors in a picture, if one was drawn, for a small file."""
     if path.exists():
+        from PIL import Image  # which comes with Matplotlib
+
         Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
@@ -197,14 +198,15 @@ def use_threads(count):
 
 
 def read(*places):
-    """The records in files or folders, each with the backend and settings of its file.
+    """The records in files or folders, with backend, versions and settings of the file.
 
     Those of a record that has a file of its own are among its entries.
     """
     records = []
     for file in files(*places):
         settings = file.get("settings", {})
-        common = {"backend": file.get("backend"), "settings": settings}
+        common = {key: file.get(key) for key in ("backend", "versions")}
+        common["settings"] = settings
         if isinstance(file["result"], dict):
             common |= settings
         records += [{**common, **row} for row in _listed(file["result"])]

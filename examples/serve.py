@@ -1,6 +1,6 @@
-"""Serves what `train.py` leaves: one draws a digit, and sees its class and the signal.
+"""Serves a network of `keras-bsnn train`: draw a digit, see its class and the signal.
 
-    python examples/train.py --dataset digits --depth 200 --out runs/demo
+    keras-bsnn demo --out runs/demo
     python examples/serve.py runs/demo
 
 At first it exports `model.keras` as a SavedModel in `runs/demo/serving`, which takes
@@ -61,7 +61,7 @@ def main():
 
 def argument_parser():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run", type=Path, help="folder that train.py has written")
+    parser.add_argument("run", type=Path, help="folder that `keras-bsnn train` left")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
     return parser
 
@@ -73,7 +73,7 @@ def exported(run):
         return folder
     for name in ("settings.json", "model.keras"):
         if not (run / name).exists():
-            raise ValueError(f"{run} has no {name}: examples/train.py writes one")
+            raise ValueError(f"{run} has no {name}: keras-bsnn train writes one")
     settings = json.loads((run / "settings.json").read_text())
     image_set = datasets.IMAGE_SETS[settings["dataset"]]
     if image_set.shape[-1] != 1:

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ PACKAGES = (
     "jax",
     "torch",
     "numpy",
+    "scipy",
     "tensorflow-datasets",
 )
 
@@ -22,7 +24,7 @@ PACKAGES = (
 def environment() -> dict[str, Any]:
     """The command, versions and machine of this process, as a dict for JSON."""
     return {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join([*_program(), *sys.argv[1:]]),
         "backend": keras.backend.backend(),
         "versions": {"python": platform.python_version(), **versions()},
         "machine": {
@@ -42,6 +44,14 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _program() -> list[str]:
+    """As one calls it: a script by its path, `keras-bsnn` by its name."""
+    path = Path(sys.argv[0])
+    if path.name == "__main__.py":
+        return ["python", "-m", path.parent.name]
+    return ["python", sys.argv[0]] if path.suffix == ".py" else [path.name]
 
 
 def _processor() -> str:

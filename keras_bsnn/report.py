@@ -1,6 +1,8 @@
 """Reports whether the signal gets through a saved model, on a page for browsers.
 
-    python -m keras_bsnn.report model.keras --data digits --out report.html
+    keras-bsnn report model.keras --data digits --out report.html
+
+`python -m keras_bsnn.report` is the same command.
 
 The page is one file and loads nothing from elsewhere. For a model that is not in a
 file, or that has classes of your own,
@@ -9,9 +11,7 @@ file, or that has classes of your own,
 
 import functools
 import inspect
-import re
 import tempfile
-import textwrap
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,35 +20,33 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_bsnn import datasets, diagnostics
-from keras_bsnn._types import Array
+from keras_bsnn import _errors, datasets, diagnostics
+from keras_bsnn._types import Array, Loss
 from keras_bsnn.ops import _check
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command with these arguments, by default those of the process."""
+    """Runs `python -m keras_bsnn.report`, by default with the process's arguments."""
     parser = argument_parser()
-    args = parser.parse_args(argv)
-    try:
-        report = write(args)
-    except (ValueError, OSError, ImportError) as error:
-        parser.exit(2, f"{parser.prog}: error: {_line(error)}\n")
-    print(report.verdict)
-    print(f"Report: {args.out}")
+    run(parser.parse_args(argv), parser)
 
 
 def argument_parser() -> ArgumentParser:
-    """The parser of the command line."""
-    parser = ArgumentParser(
-        prog="python -m keras_bsnn.report",
-        description=__doc__.split("\n")[0],
-        epilog=" ".join(__doc__.split("\n\n")[-1].split()),
-    )
+    """The parser of `python -m keras_bsnn.report`."""
+    parser = ArgumentParser(prog="python -m keras_bsnn.report")
+    add_arguments(parser)
+    return parser
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Gives a parser the arguments of the command, and the text of its help."""
+    parser.description = __doc__.split("\n")[0]
+    parser.epilog = " ".join(__doc__.split("\n\n")[-1].split())
     add = parser.add_argument
     add("model", type=Path, help="file of a Keras model, as model.save writes it")
     names = ", ".join(datasets.IMAGE_SETS)
     add("--data", required=True, help=f"{names}, or an .npz file with arrays x and y")
-    add("--split", help="split of a named data set; default: train")
+    add("--split", help="part of a named data set, such as test; default: train")
     add("--batch-size", type=int, default=128, help="number of random samples")
     add("--seed", type=int, default=0, help="seed of the choice of samples")
     add("--loss", help="name of the loss, if the model is not compiled")
@@ -56,7 +54,14 @@ def argument_parser() -> ArgumentParser:
     add("--from-logits", action="store_true", help=no_softmax)
     add("--out", type=Path, default=Path("report.html"), help="page to write")
     add("--csv", type=Path, help="file to write the table of all layers to")
-    return parser
+
+
+def run(args: Namespace, parser: ArgumentParser) -> None:
+    """Runs the command, whose errors the parser prints."""
+    with _errors.in_one_line(parser):
+        report = write(args)
+    print(report.verdict)
+    print(f"Report: {args.out}")
 
 
 def write(args: Namespace) -> Any:
@@ -65,12 +70,13 @@ def write(args: Namespace) -> Any:
         _check_out(path)
     keras.utils.set_random_seed(args.seed)
     model = load_model(args)
+    loss = _loss(args) if args.loss else None
     x, y = load_batch(args)
-    report = measure(model, x, y, args)
+    report = measure(model, x, y, loss, args)
     facts = {
         "Model": f"{model.name}, from {args.model.name}",
         "Data": f"{len(x):,} samples of {Path(args.data).name}{_of_split(args)}",
-        "Loss function": _name(model.loss),
+        "Loss function": _name(loss or model.loss),
     }
     report.to_html(args.out, title=f"Signal report: {model.name}", facts=facts)
     if args.csv:
@@ -79,7 +85,7 @@ def write(args: Namespace) -> Any:
 
 
 def load_model(args: Namespace) -> keras.Model:
-    """The model, compiled with the loss of the arguments if there is one."""
+    """The model, which is compiled, unless the arguments name a loss."""
     _check_file(args.model)
     try:
         model = keras.models.load_model(args.model)
@@ -87,9 +93,7 @@ def load_model(args: Namespace) -> keras.Model:
         raise ValueError(
             f"{args.model} cannot be loaded as a Keras model: {_check.cause(error)}"
         ) from error
-    if args.loss:
-        model.compile(loss=_loss(args))
-    if not model.compiled:
+    if not args.loss and not model.compiled:
         raise ValueError(
             f"the model in {args.model} is not compiled: name its loss with --loss, "
             "such as --loss sparse_categorical_crossentropy, and add --from-logits "
@@ -120,7 +124,8 @@ def load_batch(args: Namespace) -> tuple[Array, Array]:
         )
     split = args.split or "train"
     data = datasets.load(args.data, split, args.batch_size, True, args.seed)
-    return next(iter(data.as_numpy_iterator()))
+    x, y = next(iter(data))
+    return np.asarray(x), np.asarray(y)
 
 
 def _from_file(args: Namespace) -> tuple[Array, Array]:
@@ -140,10 +145,10 @@ def _from_file(args: Namespace) -> tuple[Array, Array]:
     return x[chosen], y[chosen]
 
 
-def measure(model: keras.Model, x: Array, y: Array, args: Namespace) -> Any:
+def measure(model: keras.Model, x: Array, y: Array, loss: Loss, args: Namespace) -> Any:
     """The report on a model."""
     try:
-        return diagnostics.signal_report(model, x, y)
+        return diagnostics.signal_report(model, x, y, loss=loss)
     except Exception as error:  # from the loss, the backend, or a layer
         raise ValueError(
             f"{args.model} cannot be measured on {args.data}: {error}"
@@ -171,13 +176,6 @@ def _of_split(args: Namespace) -> str:
 
 def _name(loss: Any) -> str:
     return getattr(loss, "name", None) or getattr(loss, "__name__", None) or str(loss)
-
-
-def _line(error: Exception) -> str:
-    """The message in one line, without the colors and arguments that Keras adds."""
-    words = re.sub(r"\x1b\[\d*m", "", str(error))
-    words = words.partition("Arguments received by")[0]
-    return textwrap.shorten(words, 400, placeholder=" ...")
 
 
 if __name__ == "__main__":

@@ -226,3 +226,26 @@ def test_recurrent(tmp_path, run):
     head, _, *lines = table_of(page)
     assert "20 steps, 4 units, batch 3" in head
     assert [line.split(" | ")[0] for line in lines] == [f"| {name}" for name in names]
+
+
+def test_versions(tmp_path, run, monkeypatch):
+    out, page = tmp_path / "versions", tmp_path / "page.md"
+    page.write_text("<!-- versions.py: begin -->\n<!-- versions.py: end -->\n")
+    uses = ["data of sequences", "export to a SavedModel"]
+    small = ["--out", out, "--page", page, "--uses"]
+    run("versions.py", *small, uses[0])
+    (path,) = out.iterdir()
+    assert path.name == f"newest_{keras.backend.backend()}.json"
+    assert result(path)["errors"] == {uses[0]: None}
+    assert table_of(page)[-1].endswith("| 1 of 1 |  |")
+
+    def fails(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("keras_bsnn.export.saved_model", fails)
+    with pytest.raises(SystemExit, match=f"1 of 2 fail: .*{uses[1]}"):
+        run("versions.py", *small, *uses)
+    assert result(path)["errors"] == {uses[0]: None, uses[1]: "OSError: no space left"}
+    run("versions.py", "--show", *small, *uses)
+    last = f"| 1 of 2 | {uses[1]} (OSError: no space left) |"
+    assert table_of(page)[-1].endswith(last)

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,51 @@ def test_slices():
     validation = arrays(datasets.load("digits", "train[90%:]", 10, shuffle=False))[0]
     assert (len(fit), len(validation)) == (1350, 150)
     assert len(np.unique(np.concatenate([fit, validation]), axis=0)) == 1500
+
+
+@pytest.fixture
+def without_tensorflow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_digits_without_tensorflow(split, monkeypatch):
+    """They are the same, but for their order."""
+    with_it = arrays(datasets.load("digits", split, 99, shuffle=False))
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    batches = [*datasets.load("digits", split, 99, shuffle=False)]
+    images, labels = (np.concatenate(p) for p in zip(*batches, strict=True))
+    assert images.dtype == np.float32 and labels.dtype == np.int32
+    assert [len(batch[0]) for batch in batches[:-1]] == [99] * (len(batches) - 1)
+    assert np.bincount(labels).tolist() == np.bincount(with_it[1]).tolist()
+    expected, found = (np.unique(x, axis=0) for x in (with_it[0], images))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_epochs_and_slices_without_tensorflow(without_tensorflow):
+    def labels(data):
+        return np.concatenate([y for _, y in data])
+
+    fit = datasets.load("digits", "train[:90%]", 100, seed=1)
+    assert len(fit) == 13 and len(labels(fit)) == 1300
+    first = labels(fit)
+    fit.on_epoch_end()
+    assert np.any(labels(fit) != first)
+    again = datasets.load("digits", "train[:90%]", 100, seed=1)
+    np.testing.assert_array_equal(labels(again), first)
+    stream = datasets.load("digits", "train[:90%]", 100, seed=1, start=12)
+    np.testing.assert_array_equal(stream[0][1], first[1200:])
+    np.testing.assert_array_equal(stream[1][1], fit[0][1])
+    ends = [datasets.load("digits", f"train[{ends}]", 5) for ends in ("90%:", "3:8")]
+    assert [len(labels(data)) for data in ends] == [150, 5]
+
+
+def test_what_needs_tensorflow(without_tensorflow):
+    for use in (lambda: datasets.load("mnist"), datasets.permuted_mnist):
+        with pytest.raises(ModuleNotFoundError, match=r"keras_bsnn\[datasets\]"):
+            use()
+    with pytest.raises(ValueError, match="`split` must be one of 'digits'"):
+        datasets.load("digits", "train[:90")
 
 
 def test_digits_where_nothing_can_be_written(tmp_path, caplog):

@@ -1,9 +1,12 @@
 """The notebook, in small; and that it is shown as it is at full size."""
 
+import importlib.util
 import re
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from scripts import REPRODUCE, ROOT, runner
 
 NOTEBOOK = ROOT / "examples" / "depth_without_limits.ipynb"
@@ -42,10 +45,10 @@ def accuracies(words):
 
 def check_story(notebook, deep):
     """From the vanishing gradient to what is served, of `deep` layers."""
-    assert [cell.execution_count for cell in code_cells(notebook)] == [*range(1, 11)]
-    _, _, vanishes, _, _, gets_through, trains, others, deepest, served = printed(
-        notebook
-    )
+    assert [cell.execution_count for cell in code_cells(notebook)] == [*range(1, 12)]
+    installs, *words = printed(notebook)
+    _, _, vanishes, _, _, gets_through, trains, others, deepest, served = words
+    assert installs == ""
     assert re.match(r"Vanishing gradients: they fall by a factor of 10", vanishes)
     assert gets_through.startswith("The signal gets through")
     assert others.count("The signal gets through") == 2
@@ -66,8 +69,8 @@ def test_it_runs_in_small(small, shown):
 
 def test_it_is_shown_at_full_size(shown):
     check_story(shown, deep=10_000)
-    assert "200 layers" in printed(shown)[6]
-    trained, deepest = (accuracies(printed(shown)[i])[-1] for i in (6, 8))
+    assert "200 layers" in printed(shown)[7]
+    trained, deepest = (accuracies(printed(shown)[i])[-1] for i in (7, 9))
     assert trained > 0.97 and deepest > 0.97
 
 
@@ -80,3 +83,24 @@ def test_it_is_small_and_without_noise(shown):
         assert kinds <= {"stdout", "execute_result"}
     for words in printed(shown):
         assert not re.search(r"\w/\w|[Ww]arning|INFO|Error", words), "a path or a log"
+
+
+def test_its_badge_opens_it(shown):
+    """The address of a notebook service is that of the file in the repository."""
+    metadata = (ROOT / "pyproject.toml").read_text()
+    source = re.search(r'^Source = "https://github.com/(.*)"$', metadata, re.MULTILINE)
+    (address,) = re.findall(r"\]\((https://colab[^)]*)\)\n", shown.cells[0].source)
+    start = f"https://colab.research.google.com/github/{source[1]}/blob/main/"
+    assert ROOT / address.removeprefix(start) == NOTEBOOK
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_it_installs_what_is_missing(shown, is_there, monkeypatch):
+    code = TransformerManager().transform_cell(code_cells(shown)[0].source)
+    calls = []
+    shell = SimpleNamespace(run_line_magic=lambda *call: calls.append(call))
+    if not is_there:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    exec(code, {"get_ipython": lambda: shell})
+    wanted = [("pip", 'install --quiet "keras_bsnn[datasets,plots]"')]
+    assert calls == ([] if is_there else wanted)

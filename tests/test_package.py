@@ -126,7 +126,7 @@ print(sorted(after - before - set(sys.stdlib_module_names)))
 
 
 FLOORS = (  # a room imports from floors below its own
-    {"_requirements", "_types", "_warnings"},
+    {"_errors", "_requirements", "_types", "_warnings"},
     {"_backend", "_batches", "_facts", "_model", "_parts", "_record"},
     {"ops"},
     {"_steps", "manifolds"},
@@ -136,6 +136,8 @@ FLOORS = (  # a room imports from floors below its own
     {"diagnostics"},
     {"recalibration"},
     {"callbacks", "report"},
+    {"_train"},
+    {"_demo", "__main__"},
 )
 
 

@@ -10,7 +10,15 @@ import pytest
 from keras_bsnn._requirements import extra
 
 ROOT = Path(__file__).parents[1]
-HIDDEN = "import sys; sys.modules.update(dict.fromkeys({names!r}))\n"
+HIDDEN = """
+import importlib.machinery, sys
+class Finder(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name in {names!r} else super().find_spec(name, path, target)
+known = importlib.machinery.PathFinder
+sys.meta_path = [Finder if finder is known else finder for finder in sys.meta_path]
+"""
 
 
 def run(code, hidden=(), backend="tensorflow"):

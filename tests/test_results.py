@@ -373,3 +373,24 @@ def test_what_is_said_of_several_processes():
     assert fast["checkpoint_every"] == 25
     assert fast["samples_per_second"] > 5 * slow["samples_per_second"]
     assert fast["megabytes_of_step"] < slow["megabytes_of_step"]
+
+
+def test_what_is_said_of_versions():
+    """On TensorFlow all uses pass; elsewhere all but the file that it writes."""
+    paths = sorted((ROOT / "benchmarks" / "results" / "versions").glob("*.json"))
+    files = [json.loads(path.read_text()) for path in paths]
+    rows = {(f["result"]["environment"], f["backend"]): f for f in files}
+    environments = ("oldest", "notebook", "newest")
+    assert rows.keys() >= {(e, b) for e in environments for b in ("tensorflow", "jax")}
+    for file in files:
+        errors = file["result"]["errors"]
+        failing = {name for name, error in errors.items() if error}
+        is_alone = "tensorflow" not in file["versions"]
+        assert failing == ({"export to a SavedModel"} if is_alone else set())
+        assert all(f"- {name}\n" in PAGES["versions"] for name in errors)
+    oldest, jax = (rows["oldest", b]["versions"] for b in ("tensorflow", "jax"))
+    pythons = {file["versions"]["python"].rpartition(".")[0] for file in files}
+    assert {"3.10", "3.13"} <= pythons and oldest["keras"] == "3.10.0"
+    assert oldest["tensorflow"].startswith("2.17") and jax["jax"].startswith("0.7")
+    for text in (README, PAGES["versions"]):
+        assert "Python 3.10 to 3.13" in text and "Keras 3.10 or newer" in text

@@ -233,7 +233,7 @@ def test_a_damaged_model_is_refused(refused, served, run, tmp_path):
 
 
 def test_folders_that_cannot_be_served(refused, tmp_path):
-    assert "has no settings.json: examples/train.py writes one" in refused(tmp_path)
+    assert "has no settings.json: keras-bsnn train writes one" in refused(tmp_path)
     (tmp_path / "settings.json").write_text(json.dumps({"dataset": "cifar10"}))
     assert "has no model.keras" in refused(tmp_path)
     (tmp_path / "model.keras").write_text("not a model")

@@ -1,18 +1,21 @@
-"""The main job, small: what it leaves behind, and how it goes on after a kill."""
+"""`keras-bsnn train`, small: what it leaves behind, and how it goes on after a kill."""
 
 import csv
-import importlib.util
 import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser
 
 import keras
 import pytest
 from scripts import ROOT
 
+from keras_bsnn import _train
+from keras_bsnn.__main__ import main
+from keras_bsnn._train import _run
 from keras_bsnn.callbacks import BackupAndRestore
 
 SCRIPT = ROOT / "examples" / "train.py"
@@ -22,22 +25,13 @@ SMALL = ["--depth", "8", "--units", "24", "--batch-size", "50"]
 RESUMED = [*SMALL, QUICK, "--no-baseline"]  # what is broken off, and goes on
 
 
-@pytest.fixture(scope="module")
-def train():
-    specification = importlib.util.spec_from_file_location("train", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def call(train, monkeypatch, capsys):
-    """Runs the script in this process; returns its exit status and what it printed."""
+def call(capsys):
+    """Runs the command in this process; its exit status and what it printed."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
         try:
-            status = train.main() or 0
+            status = main(["train", *map(str, arguments)]) or 0
         except SystemExit as stop:
             status = stop.code
         printed = capsys.readouterr()
@@ -47,13 +41,10 @@ def call(train, monkeypatch, capsys):
 
 
 @pytest.fixture(scope="module")
-def of_two_epochs(train, tmp_path_factory):
+def of_two_epochs(tmp_path_factory):
     """A run that is over."""
     folder = tmp_path_factory.mktemp("two")
-    arguments = ["train.py", *RESUMED, "--epochs", "2", "--out", str(folder)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", arguments)
-        train.main()
+    main(["train", *RESUMED, "--epochs", "2", "--out", str(folder)])
     return folder
 
 
@@ -213,16 +204,15 @@ def test_bad_arguments_leave_nothing_in_the_way(call, arguments, message, tmp_pa
 
 
 @pytest.mark.slow
-def test_the_seed_repeats_a_run(train, tmp_path):
+def test_the_seed_repeats_a_run(tmp_path):
     """The same weights, and the same batches."""
-    parser = train.argument_parser()
-    arguments = train.with_defaults(parser.parse_args([*SMALL, QUICK, "--seed", "3"]))
+    parser = ArgumentParser()
+    _train.add_arguments(parser)
+    arguments = [*SMALL, QUICK, "--seed", "3", "--out", str(tmp_path)]
+    arguments = _run.with_defaults(parser.parse_args(arguments))
     weights = []
     for _ in range(2):
-        keras.utils.set_random_seed(arguments.seed)
-        data = train.load_splits(arguments)
-        optimizer = train.optimizer(data, arguments)
-        model = train.compiled(train.deep_network(arguments), optimizer, arguments)
+        data, model = _run.prepared(arguments)
         model.fit(data["fit"], steps_per_epoch=3, shuffle=False, verbose=0)
         weights.append(model.get_weights())
     for a, b in zip(*weights, strict=True):

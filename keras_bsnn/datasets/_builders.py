@@ -36,6 +36,7 @@ def count(builder: Any, split: str) -> int:
 
 def _prepared(name: str, data_dir: str | None) -> Any:
     with extra("datasets"):
+        import tensorflow  # noqa: F401  (without which tfds can be imported)
         import tensorflow_datasets as tfds
 
     if name == "digits":

@@ -1,13 +1,12 @@
-"""scikit-learn's 1,797 handwritten digits of 8x8 pixels, as a tfds builder."""
+"""scikit-learn's handwritten digits, as a tfds builder."""
 
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_bsnn._requirements import extra
 from keras_bsnn._types import Array
+from keras_bsnn.datasets import _scikit_learn
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
@@ -28,22 +27,10 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        with extra("datasets"):
-            from sklearn.datasets import load_digits
-            from sklearn.model_selection import train_test_split
-
-        digits = load_digits()
-        # 0...16 -> 0...255, so that pixels are bytes as in the other image sets.
-        images = np.round(digits.images[..., None] * (255 / 16)).astype(np.uint8)
-        train, test = train_test_split(
-            np.arange(len(images)),
-            test_size=297,
-            random_state=0,
-            stratify=digits.target,
-        )
+        images, labels, splits = _scikit_learn.digits()
         return {
-            name: self._generate_examples(images, digits.target, indices)
-            for name, indices in (("train", train), ("test", test))
+            name: self._generate_examples(images, labels, indices)
+            for name, indices in splits.items()
         }
 
     def _generate_examples(

@@ -1,13 +1,17 @@
 """Image classification sets, read through tensorflow_datasets."""
 
 import functools
+import importlib.util
 from typing import TYPE_CHECKING, NamedTuple
 
-from keras_bsnn.datasets import _builders, _pipeline
+import numpy as np
+
+from keras_bsnn.datasets import _arrays, _builders, _pipeline
 from keras_bsnn.datasets._pipeline import LARGEST
 from keras_bsnn.ops import _check
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
 
@@ -54,11 +58,14 @@ def load(
     seed: int | None = None,
     data_dir: str | None = None,
     start: int | None = None,
-) -> "tf.data.Dataset":
+) -> "tf.data.Dataset | keras.utils.PyDataset":
     """Loads an image classification set as batches for `model.fit`.
 
     Images stay bytes (cached, shuffled and batched as uint8) until the last step, which
     standardizes each channel with the mean and standard deviation of the training set.
+
+    Where TensorFlow is not installed, there are only the digits, in another order
+    (`pip install 'keras_bsnn[digits]'`).
 
     Args:
         name: `"digits"` (scikit-learn's, which needs no download), `"mnist"`,
@@ -85,11 +92,12 @@ def load(
     Returns:
         A `tf.data.Dataset` of `(images, labels)`: float32 of shape `(batch, height,
         width, channels)` with mean 0 and standard deviation 1, and int64 of shape
-        `(batch,)`.
+        `(batch,)`. Without TensorFlow, a `keras.utils.PyDataset`, with int32 labels.
 
     Raises:
         ValueError: An argument is invalid, or the data are damaged.
         FileNotFoundError: The data are not there and cannot be downloaded.
+        ModuleNotFoundError: A package of the extra `datasets` or `digits` is missing.
 
     Example:
 
@@ -102,8 +110,12 @@ def load(
         raise _check.refusal("name", f"one of {[*IMAGE_SETS]}", name, known=IMAGE_SETS)
     batch_size = _check.integer("batch_size", batch_size, 1, LARGEST)
     seed = _check.seed("seed", seed)
-    builder = _builders.readable(name, data_dir)
-    count = functools.partial(_builders.count, builder)
+    is_of_arrays = name == "digits" and not importlib.util.find_spec("tensorflow")
+    if is_of_arrays:
+        count = _count
+    else:
+        builder = _builders.readable(name, data_dir)
+        count = functools.partial(_builders.count, builder)
     images = _check.interpreted("split", f"one of {name!r}", count, split)
     if shuffle is None:
         shuffle = split.startswith("train")
@@ -116,6 +128,30 @@ def load(
         start = _check.integer("start", start, 0)
         if shuffle and seed is None:
             raise _check.refusal("seed", "an integer where `start` is given", seed)
+    if is_of_arrays:
+        return _digits(split, batch_size, shuffle, seed, start)
     data = builder.as_dataset(split=split, as_supervised=True).cache()
     data = _pipeline.batches(data, images, batch_size, shuffle, seed, start)
     return _pipeline.standardized(data, IMAGE_SETS[name].mean, IMAGE_SETS[name].std)
+
+
+def _count(split: str) -> int:
+    return len(_arrays.read(split)[0])
+
+
+def _digits(
+    split: str, batch_size: int, shuffle: bool, seed: int | None, start: int | None
+) -> "keras.utils.PyDataset":
+    """The digits without TensorFlow."""
+    facts = IMAGE_SETS["digits"]
+    images, labels = _arrays.read(split)
+    scaled = (images.astype("float32") / 255 - facts.mean) / facts.std
+    if seed is None:
+        seed = np.random.randint(2**31)  # which keras.utils.set_random_seed repeats
+    data = _arrays.Images(
+        (scaled.astype("float32"), labels.astype("int32")),
+        batch_size,
+        drop_remainder=shuffle,
+        seed=seed if shuffle else None,
+    )
+    return data if start is None else _arrays.Stream(data, start)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_bsnn._requirements import extra
 from keras_bsnn._types import Array
 from keras_bsnn.datasets._images import IMAGE_SETS, load
 from keras_bsnn.datasets._pipeline import LARGEST
@@ -56,7 +57,8 @@ def permuted_mnist(
     >>> pixels.shape
     TensorShape([32, 64, 1])
     """
-    import tensorflow as tf
+    with extra("datasets"):
+        import tensorflow as tf
 
     images = load(name, split, batch_size, **kwargs)
     order = _order(permutation, int(np.prod(IMAGE_SETS[name].shape)))

@@ -65,7 +65,7 @@ def loss_gradients(model, x, y):
         state = zip(weights, values, strict=True)
         with keras.StatelessScope(state):
             y_pred = model(x, training=False)
-        return ops.mean(ops.square(y_pred - y))
+        return ops.mean(ops.square(ops.subtract(y_pred, y)))
 
     return _backend.gradients(loss, [_backend.read(w) for w in weights])
 
