@@ -17,7 +17,7 @@ TITLES = {
     "saturated": "share of saturated units",
     "orthogonality_error": "orthogonality error",
 }
-LOW, HIGH = 1e-12, 1e12  # beyond which a curve runs along the edge of the panel
+LOW, HIGH = 1e-12, 1e12  # beyond which a curve leaves the panel
 LINEAR = ("cosine_similarity", "saturated")
 
 
@@ -93,14 +93,14 @@ def _draw(panel: Any, label: str, values: Array, field: str) -> None:
         panel.plot(layers, values, label=label)
         return
     is_gone = (values == 0) | np.isinf(values)  # a log axis has no place for them
-    drawn = np.where(is_gone, np.nan, np.clip(values, LOW, HIGH))
-    (line,) = panel.plot(layers, drawn, label=label)
+    (line,) = panel.plot(layers, np.where(is_gone, np.nan, values), label=label)
     beside = np.pad(is_gone, 1, mode="edge")
     ends = np.flatnonzero(~is_gone & (beside[:-2] | beside[2:]))
     style = {"color": line.get_color(), "markersize": 9, "markeredgewidth": 2}
-    panel.plot(layers[ends], drawn[ends], "x", **style)
+    crosses = layers[ends], np.clip(values[ends], 3 * LOW, HIGH / 3)  # within
+    panel.plot(*crosses, "x", **style)
     if ends.size and values[0] == 0:
-        _say_zero(panel, (layers[ends[0]], drawn[ends[0]]), line.get_color())
+        _say_zero(panel, [x[0] for x in crosses], line.get_color())
 
 
 def say(panel: Any, words: str) -> None:
@@ -111,15 +111,17 @@ def say(panel: Any, words: str) -> None:
 def _limit(panel: Any) -> None:
     """Sets the limits of a logarithmic axis.
 
-    They span at least two decades, so that a nearly constant curve looks flat.
+    They span at least two decades, so that a nearly constant curve looks flat, and they
+    are clipped, so that one diverging curve does not flatten the others.
     """
     low, high = panel.get_ylim()
     if high < 100 * low:
         middle = np.sqrt(low * high)
-        panel.set_ylim(middle / 10, middle * 10)
+        low, high = middle / 10, middle * 10
+    panel.set_ylim(max(low, LOW), min(high, HIGH))
 
 
-def _say_zero(panel: Any, end: tuple[float, float], color: str) -> None:
+def _say_zero(panel: Any, end: Sequence[float], color: str) -> None:
     """Says that a curve, followed from the output, has underflowed here."""
     panel.annotate(
         "0 in float32",
