@@ -1,7 +1,8 @@
 # `make demo` trains and serves a network of 200 layers; `make test` runs the tests,
-# `make test-jax` and `make test-torch` those that JAX and PyTorch can run, and `make
-# check` the fast part of them; `make docs` builds the documentation: docs/_build/html/index.html. All install what
-# they need into .venv first. PYTHON chooses the interpreter.
+# `make test-jax` and `make test-torch` those that JAX and PyTorch can run, and
+# `make check` the fast part of them; `make docs` builds the documentation:
+# docs/_build/html/index.html. All install what they need first, into .venv but for
+# `make test-torch` and `make test-oldest`. PYTHON chooses the interpreter.
 
 PYTHON ?= python3
 BIN = .venv/bin

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,7 @@ def test_each_use_says_which_extra_it_needs(package):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_needs_no_tensorflow():
     code = """
 import keras, keras_bsnn

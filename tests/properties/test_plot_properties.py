@@ -89,3 +89,18 @@ def test_figures_have_their_panels_and_their_legend(rows, columns, with_legend):
                 assert len(flat[0].figure.legends) == 1
 
     drawn(draw)
+
+
+@property_of(plots.legend_on_top)
+@rarely
+@given(st.integers(1, 7), st.integers(1, 4))
+def test_the_legend_of_a_panel_is_above_it(curves, columns):
+    def draw(file):
+        with plots.figure(file) as panel:
+            for curve in range(curves):
+                panel.plot([1, 2, 3], label=f"curve {curve}")
+            plots.legend_on_top(panel, ncols=columns)
+        legend = panel.get_legend().get_window_extent()
+        assert legend.y0 >= panel.get_window_extent().y1 - 1  # less than a pixel
+
+    drawn(draw)
