@@ -28,6 +28,12 @@ from hypothesis import HealthCheck, settings
 # The properties in tests/properties; --hypothesis-profile=thorough looks further.
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 IS_JAX = BACKEND == "jax"  # which compiles each new shape
+# Modules of the other backends, which may not be installed, hold no examples.
+collect_ignore_glob = [
+    f"keras_bsnn/_backend/_{name}.py"
+    for name in ("tensorflow", "jax", "torch")
+    if name != BACKEND
+]
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 COMMON = {"deadline": None, "database": None, "suppress_health_check": SLOW}
 settings.register_profile(

@@ -119,7 +119,8 @@ def draw(records, path):
             panel.set_xticks(RATES[name][::2], [f"{x:.2g}" for x in RATES[name][::2]])
             panel.minorticks_off()
             panel.set_ylabel(f"loss after {steps} steps")
-            legend_on_top(panel, ncols=4, title=title, columnspacing=1)
+            if panel.lines:
+                legend_on_top(panel, ncols=4, title=title, columnspacing=1)
         panels[-1].set_xlabel("learning rate")
 
 
