@@ -52,8 +52,7 @@ def passing(row):
 
 
 def failing(row):
-    errors = {name: error for name, error in row["errors"].items() if error}
-    return "; ".join(f"{name} ({error})" for name, error in errors.items())
+    return "; ".join(name for name, error in row["errors"].items() if error)
 
 
 EXPERIMENT = Experiment(
@@ -63,9 +62,9 @@ EXPERIMENT = Experiment(
         {
             "versions": lambda row: ENVIRONMENTS[row["environment"]],
             "backend": name_of,
+            **{"uses that pass": passing, "what fails": failing},
             **{"Python": "{versions[python]}", "Keras": "{versions[keras]}"},
             **{"NumPy": "{versions[numpy]}", "SciPy": "{versions[scipy]}"},
-            **{"uses that pass": passing, "what fails": failing},
         },
         left=8,
     ),

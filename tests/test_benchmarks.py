@@ -237,7 +237,7 @@ def test_versions(tmp_path, run, monkeypatch):
     (path,) = out.iterdir()
     assert path.name == f"newest_{keras.backend.backend()}.json"
     assert result(path)["errors"] == {uses[0]: None}
-    assert table_of(page)[-1].endswith("| 1 of 1 |  |")
+    assert " | 1 of 1 |  | " in table_of(page)[-1]
 
     def fails(*arguments):
         raise OSError("no space left")
@@ -247,5 +247,4 @@ def test_versions(tmp_path, run, monkeypatch):
         run("versions.py", *small, *uses)
     assert result(path)["errors"] == {uses[0]: None, uses[1]: "OSError: no space left"}
     run("versions.py", "--show", *small, *uses)
-    last = f"| 1 of 2 | {uses[1]} (OSError: no space left) |"
-    assert table_of(page)[-1].endswith(last)
+    assert f" | 1 of 2 | {uses[1]} | " in table_of(page)[-1]
