@@ -81,7 +81,7 @@ class HaarOrthogonal(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
 class DeltaOrthogonal(keras.initializers.Initializer):
-    """Kernels of convolutions that are an orthogonal matrix in the middle, and 0 beside.
+    """Kernels of convolutions: an orthogonal matrix in the middle, and 0 around it.
 
     The matrix is drawn from the Haar (uniform) distribution. A convolution of stride 1
     then starts as the same orthogonal map of the channels of every pixel, which keeps

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 from keras import ops
@@ -51,9 +50,9 @@ class Geometry:
         return len(self.kernel_size)
 
     @property
-    def matrices(self):
-        """The number of matrices: one if no group of channels moves, otherwise two."""
-        return 1 if self.kernel_size == self.strides else 2
+    def moves(self):
+        """Whether groups of channels move: then there is an inner convolution."""
+        return self.kernel_size != self.strides
 
     @property
     def reach(self):
@@ -61,17 +60,20 @@ class Geometry:
         sizes = zip(self.kernel_size, self.dilation_rate, self.strides, strict=True)
         return tuple((k - 1) * d + 1 - s for k, d, s in sizes)
 
+    @property
+    def patches(self):
+        """How many patches of the size of the strides cover the reach."""
+        pairs = zip(self.reach, self.strides, strict=True)
+        return tuple(math.ceil(reach / stride) for reach, stride in pairs)
+
     def _steps(self):
         """How far the groups of channels read ahead, before and after the matrix."""
-        pairs = [divmod(k - s, 2) for k, s in zip(self.kernel_size, self.strides)]
-        before = [
-            [d * e - reach // 2 for e in range(half + 1)]
-            for (half, _), d, reach in zip(pairs, self.dilation_rate, self.reach)
-        ]
-        after = [
-            [d * (half + odd - e) for e in range(half + odd + 1)]
-            for (half, odd), d in zip(pairs, self.dilation_rate)
-        ]
+        before, after = [], []
+        sizes = (self.kernel_size, self.strides, self.dilation_rate, self.reach)
+        for k, s, d, reach in zip(*sizes, strict=True):
+            half, odd = divmod(k - s, 2)
+            before.append([d * e - reach // 2 for e in range(half + 1)])
+            after.append([d * (half + odd - e) for e in range(half + odd + 1)])
         return [tuple(itertools.product(*steps)) for steps in (before, after)]
 
     def product(self, channels, middle):
@@ -82,19 +84,17 @@ class Geometry:
             middle: Integer, the channels between the matrices in each group.
         """
         coarser = () if max(self.strides) == 1 else (SpaceToDepth(self.strides),)
-        if self.matrices == 1:
+        if not self.moves:
             return Product((coarser, ()))
         before, after = self._steps()
         axes = tuple(range(self.rank))
-        first = (self._move(channels, before, axes),)
-        second = (self._move(middle, after, axes[::-1]), *coarser)
+        first = [self._move(channels, before, axes)]
+        second = [self._move(middle, after, axes[::-1]), *coarser]
         if self.padding == "same":
-            pairs = [*zip(self.reach, self.strides, strict=True)]
-            patches = tuple(math.ceil(reach / stride) for reach, stride in pairs)
-            zeros = (n * s for n, s in zip(patches, self.strides, strict=True))
-            first = (Pad(tuple(zeros)), *first)
-            second = (*second, Pad(patches).transposed())
-        return Product((first, second, ()))
+            zeros = zip(self.patches, self.strides, strict=True)
+            first.insert(0, Pad(tuple(n * stride for n, stride in zeros)))
+            second.append(Pad(self.patches).transposed())
+        return Product((tuple(first), tuple(second), ()))
 
     def _move(self, channels, ahead, axes):
         """The move of groups of channels that read ahead."""
@@ -112,21 +112,30 @@ class Geometry:
         return tuple(size + (i < rest) for i in range(count))
 
     def check_channels(self, channels, middle):
-        """Raises `ValueError` if there are too few channels for groups that move."""
-        if self.matrices == 1:
+        """Raises `ValueError` if there are fewer channels than groups that move."""
+        if not self.moves:
             return
-        both = (channels, middle)
-        pair = 2 if self.padding == "bounce" else 1
-        for name, count, steps in zip(("inputs", "filters"), both, self._steps()):
-            if count % pair or count < pair * len(steps):
-                kind = "an even number, " * (pair - 1) + f"at least {pair * len(steps)}"
+        mirrored = 2 if self.padding == "bounce" else 1
+        for count, steps in zip((channels, middle), self._steps(), strict=True):
+            if count < mirrored * len(steps) or count % mirrored:
+                parity = "even and " * (mirrored - 1)
                 raise ValueError(
-                    f"A kernel of kernel_size={self.kernel_size} at "
-                    f"strides={self.strides} with padding={self.padding!r} takes "
-                    f"{kind} of channels in each of the groups. Received: {count}, "
-                    f"from `{name}`. Use more channels, or kernel_size=strides, such "
-                    "as 1, which takes any number"
+                    f"The number of channels must be {parity}at least "
+                    f"{mirrored * len(steps)} in each group, for kernel_size="
+                    f"{self.kernel_size}, strides={self.strides} and padding="
+                    f"{self.padding!r}. Received: {count}. Use more channels, or "
+                    "kernel_size=strides (such as 1), which takes any number."
                 )
+
+    def output_space(self, space, is_transposed):
+        """The sizes of the output of a layer, from those of its input."""
+        pairs = [*zip(space, self.strides, strict=True)]
+        if is_transposed:
+            return [size and size * stride for size, stride in pairs]
+        if any(size and size % stride for size, stride in pairs):
+            kind = f"divisors of the size of the images, which is {tuple(space)}"
+            raise _check.refusal("strides", kind, self.strides)
+        return [size and size // stride for size, stride in pairs]
 
     def columns(self, channels, middle):
         """For each input channel, a channel in the middle that moves back as it moved.
@@ -147,23 +156,26 @@ class Geometry:
         return np.concatenate([half, middle // 2 + half])
 
     def explicit_kernel(self, matrices, channels, middle):
-        """The kernel of an equal plain convolution, `(*kernel_size, channels, filters)`.
+        """The kernel of an equal plain convolution.
+
+        It is seen by sending one pixel backwards, through the transpose.
 
         Args:
             matrices: List of tensors `(groups, rows, columns)`.
-            channels, middle: As of `product`.
+            channels: Integer, the channels of the input in each group.
+            middle: Integer, the channels between the matrices in each group.
         """
         groups, _, filters = matrices[-1].shape
         ones = (1,) * self.rank
-        impulse = ops.reshape(ops.eye(filters, dtype=matrices[0].dtype), (1, filters, *ones, filters))
+        impulse = ops.reshape(
+            ops.eye(filters, dtype=matrices[0].dtype), (1, filters, *ones, filters)
+        )
         impulse = ops.broadcast_to(impulse, (groups, *impulse.shape[1:]))
-        covered = zip(self.reach, self.strides, strict=True)
-        patches = tuple(math.ceil(reach / stride) for reach, stride in covered)
         plain = dataclasses.replace(self, padding="circular").product(channels, middle)
-        image, _ = plain.transposed().apply(Pad(patches)(impulse), matrices)
+        image, _ = plain.transposed().apply(Pad(self.patches)(impulse), matrices)
         axes = tuple(range(2, 2 + self.rank))
         image = ops.roll(image, tuple(r // 2 for r in self.reach), axes)
         taps = zip(self.reach, self.strides, self.dilation_rate, strict=True)
-        image = image[(..., *(slice(0, r + s, d) for r, s, d in taps), slice(None))]
-        kernel = ops.transpose(image, (*axes, 1, 0, self.rank + 2))
+        index = (..., *(slice(0, r + s, d) for r, s, d in taps), slice(None))
+        kernel = ops.transpose(image[index], (*axes, 1, 0, self.rank + 2))
         return ops.reshape(kernel, (*self.kernel_size, channels, groups * filters))

@@ -1,11 +1,9 @@
 """What an orthogonal convolution computes, alone and in a stack."""
 
-from typing import Any
-
 from keras import ops
 
 from keras_bsnn import _backend
-from keras_bsnn.depth import Layer, Rule, Step
+from keras_bsnn.depth import Rule, Step
 
 
 class ConvRule(Rule):
@@ -83,19 +81,21 @@ class ConvRule(Rule):
         last = self.product.transposed().moved(0, of_product)
         rank = len(of_product.shape) - 4
         found = self.product.gradients(prepared[0], [last, *after], rank)
-        summed = ops.sum(of_product, axis=[*range(3, len(of_product.shape))])
-        of_bias = ops.reshape(summed, (summed.shape[0], -1))
+        of_bias = ops.sum(of_product, axis=[*range(3, len(of_product.shape))])
         pairs = zip([*found, of_bias], layers.weights, strict=False)
-        return [ops.cast(gradient, w.dtype) for gradient, w in pairs], ()
+        return [ops.reshape(ops.cast(g, w.dtype), w.shape) for g, w in pairs], ()
 
     def pulled_like(self, of_carry, layers):
         return of_carry, [of_carry] * (len(self.product.moves) - 2)
 
     def _split(self, weights):
-        """The matrices, and a list of the bias or none, in the dtype of the rule."""
+        """The matrices of the groups, and a list of the bias or none, in the dtype."""
         weights = [ops.cast(w, self.dtype) for w in weights]
         count = len(self.product.moves) - 1
-        return weights[:count], weights[count:]
+        grouped = [
+            ops.reshape(w, (self.groups, *w.shape[-2:])) for w in weights[:count]
+        ]
+        return grouped, weights[count:]
 
     def _biased(self, y, bias):
         ones = (1,) * (len(y.shape) - 2)

@@ -32,7 +32,7 @@ class Roll:
         channels = len(x.shape) - rank - 2
         groups, start = [], 0
         for size, steps in zip(self.sizes, self.steps, strict=True):
-            group = x[(*[slice(None)] * channels, slice(start, start + size))]
+            group = _part(x, channels, slice(start, start + size))
             moving = [d for d in range(rank) if steps[d]]
             if moving:
                 axes = tuple(channels + 1 + d for d in moving)
@@ -157,18 +157,24 @@ class Crop:
 
     def __call__(self, x):
         front = len(x.shape) - len(self.amounts) - 1
-        kept = [slice(None, -n if n else None) for n in self.amounts]
-        return x[(*[slice(None)] * front, *kept)]
+        for axis, n in enumerate(self.amounts, start=front):
+            x = _part(x, axis, slice(None, -n if n else None))
+        return x
 
     def transposed(self):
         return Pad(self.amounts)
 
 
+def _part(x, axis, part):
+    """A slice along an axis."""
+    index = (*[slice(None)] * axis, part)
+    return x[index]
+
+
 def _halves(x, axis):
     """The first and the second half along an axis."""
     half = ops.shape(x)[axis] // 2
-    front = [slice(None)] * axis
-    return x[(*front, slice(None, half))], x[(*front, slice(half, None))]
+    return _part(x, axis, slice(None, half)), _part(x, axis, slice(half, None))
 
 
 def _negative(steps):
