@@ -1,22 +1,26 @@
 """What orthogonal convolutions of any number of axes of space share."""
 
-import copy
 import math
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend, _facts, activations, manifolds
 from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
 from keras_bsnn.depth import Layer, Rule
-from keras_bsnn.initializers import DeltaOrthogonal, HaarOrthogonal
-from keras_bsnn.layers import _conv_geometry, _identifiers, _orthogonal_kernel
+from keras_bsnn.layers import (
+    _conv_geometry,
+    _conv_path,
+    _conv_starts,
+    _identifiers,
+    _orthogonal_kernel,
+)
 from keras_bsnn.layers._conv_rule import ConvRule
 from keras_bsnn.ops import _check
 
 FORMATS = ("channels_last", "channels_first")
+IMPLEMENTATIONS = ("shifts", "conv")
 
 
 class OrthogonalConv(keras.layers.Layer):
@@ -47,6 +51,7 @@ class OrthogonalConv(keras.layers.Layer):
         activity_regularizer: Identifier = None,
         kernel_constraint: Identifier = "orthogonal",
         bias_constraint: Identifier = None,
+        implementation: str = "shifts",
         **kwargs: Any,
     ):
         filters = _check.integer("filters", filters)
@@ -63,6 +68,12 @@ class OrthogonalConv(keras.layers.Layer):
             **{name: _sizes(name, value, self.rank) for name, value in sizes.items()},
             padding=padding,
         )
+        if implementation not in IMPLEMENTATIONS:
+            kind = f"one of {list(IMPLEMENTATIONS)}"
+            raise _check.refusal("implementation", kind, implementation)
+        if implementation == "conv" and (padding == "bounce" or self.is_transposed):
+            kind = "'shifts' for the transpose, and where padding='bounce'"
+            raise _check.refusal("implementation", kind, implementation)
         regularizer = _identifiers.get("activity_regularizer", activity_regularizer)
         super().__init__(activity_regularizer=regularizer, **kwargs)
         self.filters = filters
@@ -81,6 +92,7 @@ class OrthogonalConv(keras.layers.Layer):
         self.kernel_constraint = _orthogonal_kernel.constraint(kernel_constraint)
         self.bias_constraint = _identifiers.get("bias_constraint", bias_constraint)
         self.input_spec = keras.InputSpec(ndim=self.rank + 2)
+        self.implementation = implementation
         self._geometry = geometry
 
     def build(self, input_shape: Shape) -> None:
@@ -92,7 +104,9 @@ class OrthogonalConv(keras.layers.Layer):
         middle = max(narrow, wide) if max(self.strides) == 1 else narrow
         self._geometry.check_channels(narrow, middle)
         self._widths = narrow, middle
-        inner, outer = self._initializers()
+        inner, outer = _conv_starts.initializers(
+            self.kernel_initializer, self._geometry, self._widths
+        )
         self.inner_kernel = None
         if self._geometry.moves:
             self.inner_kernel = self._matrix("inner_kernel", narrow, middle, inner)
@@ -117,14 +131,6 @@ class OrthogonalConv(keras.layers.Layer):
                 f"input_shape={tuple(input_shape)}"
             )
         return channels
-
-    def _initializers(self):
-        """The initializers of the inner kernel and of the other."""
-        given = self.kernel_initializer
-        if not isinstance(given, DeltaOrthogonal):
-            return _with_another_seed(given), given
-        columns = self._geometry.moves and self._geometry.columns(*self._widths)
-        return _Embedding(columns), HaarOrthogonal(given.gain, given.seed)
 
     def _matrix(self, name, rows, columns, initializer):
         groups = () if self.groups == 1 else (self.groups,)
@@ -152,11 +158,24 @@ class OrthogonalConv(keras.layers.Layer):
                 f"Received: dtype={keras.backend.standardize_dtype(inputs.dtype)}"
             )
         self.compute_output_shape(tuple(inputs.shape))
+        if self.implementation == "conv":
+            return self._convolved(inputs)
         return self._rule().apply(inputs, self.depth_tensors())
+
+    def _convolved(self, inputs):
+        kernel = ops.cast(self.explicit_kernel(), self.compute_dtype)
+        x = _conv_path.convolved(inputs, kernel, self._geometry, self.data_format)
+        if self.use_bias:
+            shape = [1] * (self.rank + 2)
+            shape[self._channel_axis] = -1
+            x = x + ops.reshape(ops.cast(self.bias, self.compute_dtype), shape)
+        return self.activation(x)
 
     def depth_rule(self) -> Rule | None:
         """The rule that `DepthStack` runs, `None` to have it made from `call`."""
-        return self._rule() if _facts.is_pointwise(self.activation) else None
+        has_own = self.implementation == "shifts"
+        is_known = has_own and _facts.is_pointwise(self.activation)
+        return self._rule() if is_known else None
 
     def _rule(self):
         product = self._geometry.product(*self._widths)
@@ -243,31 +262,8 @@ class OrthogonalConv(keras.layers.Layer):
             "activity_regularizer": serialize(self.activity_regularizer),
             "kernel_constraint": serialize(self.kernel_constraint),
             "bias_constraint": serialize(self.bias_constraint),
+            "implementation": self.implementation,
         }
-
-
-class _Embedding(keras.initializers.Initializer):
-    """Matrices with one 1 in each row, in given columns."""
-
-    batched = True
-
-    def __init__(self, columns):
-        self.columns = columns
-
-    def __call__(self, shape, dtype=None):
-        value = np.zeros(shape)
-        value[..., np.arange(shape[-2]), self.columns] = 1
-        return ops.convert_to_tensor(value, dtype)
-
-
-def _with_another_seed(initializer):
-    """For a second kernel: one with a fixed seed would draw the same again."""
-    seed = getattr(initializer, "seed", None)
-    if not isinstance(seed, int):
-        return initializer
-    other = copy.copy(initializer)
-    other.seed = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
-    return other
 
 
 def _sizes(name, value, rank):

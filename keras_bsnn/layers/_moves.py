@@ -32,7 +32,7 @@ class Roll:
         channels = len(x.shape) - rank - 2
         groups, start = [], 0
         for size, steps in zip(self.sizes, self.steps, strict=True):
-            group = _part(x, channels, slice(start, start + size))
+            group = part(x, channels, slice(start, start + size))
             moving = [d for d in range(rank) if steps[d]]
             if moving:
                 axes = tuple(channels + 1 + d for d in moving)
@@ -158,23 +158,23 @@ class Crop:
     def __call__(self, x):
         front = len(x.shape) - len(self.amounts) - 1
         for axis, n in enumerate(self.amounts, start=front):
-            x = _part(x, axis, slice(None, -n if n else None))
+            x = part(x, axis, slice(None, -n if n else None))
         return x
 
     def transposed(self):
         return Pad(self.amounts)
 
 
-def _part(x, axis, part):
+def part(x, axis, which):
     """A slice along an axis."""
-    index = (*[slice(None)] * axis, part)
+    index = (*[slice(None)] * axis, which)
     return x[index]
 
 
 def _halves(x, axis):
     """The first and the second half along an axis."""
     half = ops.shape(x)[axis] // 2
-    return _part(x, axis, slice(None, half)), _part(x, axis, slice(half, None))
+    return part(x, axis, slice(None, half)), part(x, axis, slice(half, None))
 
 
 def _negative(steps):

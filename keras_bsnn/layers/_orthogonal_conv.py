@@ -56,6 +56,11 @@ class OrthogonalConv2D(OrthogonalConv):
             stands for `keras_bsnn.constraints.Orthogonal()`. With `None`, the matrices
             go where the optimizer takes them.
         bias_constraint: Constraint of the bias. Defaults to `None`.
+        implementation: String, how to compute the layer: by products and `"shifts"`,
+            which is faster on processors, the default; or as `"conv"`, the convolution
+            of Keras with the explicit kernel, which does 9 products in the place of 2
+            for a kernel of 3 x 3, but may have a fast one on an accelerator. Not for
+            the transpose and `padding="bounce"`.
         **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype`, `trainable`.
 
     Call arguments:
