@@ -101,7 +101,8 @@ class OrthogonalConv(keras.layers.Layer):
         self.input_spec = keras.InputSpec(ndim=self.rank + 2, axes=axes)
         ends = (channels // self.groups, self.filters // self.groups)
         narrow, wide = ends[::-1] if self.is_transposed else ends
-        middle = max(narrow, wide) if max(self.strides) == 1 else narrow
+        is_alone = self._geometry.moves and max(self.strides) == 1
+        middle = max(narrow, wide) if is_alone else narrow
         self._geometry.check_channels(narrow, middle)
         self._widths = narrow, middle
         inner, outer = _conv_starts.initializers(
