@@ -23,7 +23,7 @@ class ConvRule(Rule):
         channels_first: Boolean, whether channels come before space in the inputs.
     """
 
-    chunk = 64
+    chunk = 8
     unroll = 4
 
     def __init__(self, product, groups, activation, dtype, channels_first):

@@ -120,6 +120,7 @@ def check_isometry(layer, shape):
             {
                 "filters": 8,
                 "padding": "bounce",
+                "activation": "gelu",
                 "use_bias": False,
                 "kernel_initializer": DeltaOrthogonal(seed=1),
             },
