@@ -57,6 +57,9 @@ CASES = [
 PADDINGS = ("circular", "bounce", "same")
 
 
+IS_JAX = keras.backend.backend() == "jax"
+
+
 def is_a_convolution_on_a_cpu(kind, arguments, shape):
     is_other = {"bounce", "channels_first"} & {*arguments.values()}
     return kind is not OrthogonalConv2DTranspose and not is_other
@@ -75,12 +78,19 @@ def array(x):
     return np.asarray(ops.convert_to_numpy(x), "float64")
 
 
+def call(layer, x):
+    """As one program under JAX, which compiles each operation of its own otherwise."""
+    if not layer.built:
+        layer.build(x.shape)
+    return _backend.compiled(layer, jit_compile=IS_JAX)(ops.convert_to_tensor(x))
+
+
 def operator(layer, shape):
     """The matrix of a layer without activation, whose rows are responses to pixels."""
     size = int(np.prod(shape))
     pixels = np.eye(size, dtype="float32").reshape(size, *shape)
-    response = array(layer(pixels)) - array(layer(0 * pixels[:1]))
-    return response.reshape(size, -1)
+    response = array(call(layer, np.concatenate([pixels, 0 * pixels[:1]])))
+    return (response[:-1] - response[-1]).reshape(size, -1)
 
 
 def check_isometry(layer, shape):
@@ -151,10 +161,11 @@ def test_all_singular_values_are_one(case):
     layer = kind(**arguments, bias_initializer="normal")
     check_isometry(layer, shape)
     layer.assert_orthogonal()
-    y = layer(drawn(2, *shape))
+    y = call(layer, drawn(2, *shape))
     assert tuple(y.shape) == layer.compute_output_shape((2, *shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgd", "adam", "muon", "stiefel muon"])
 def test_all_singular_values_are_one_after_training(name):
     optimizer = {
@@ -191,15 +202,14 @@ def test_it_computes_what_a_convolution_computes(case):
     """That of Keras, in the middle of many copies of the image beside one another."""
     kind, arguments, shape = case
     layer, x = kind(**arguments, bias_initializer="normal"), drawn(2, *shape)
-    y = array(layer(x))
-    rank = layer.rank
-    of_keras = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D}[rank]
+    y = array(call(layer, x))
+    of_keras = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D}[layer.rank]
     plain = of_keras(**{"kernel_size": 3, **arguments}, padding="same")
     copies = 1 + 2 * 18  # more than the kernels reach
     tiled = np.tile(x, (1, *(copies if n < 4 else 7 for n in shape[:-1]), 1))
     plain.build(tiled.shape)
     plain.set_weights([array(layer.explicit_kernel()), array(layer.bias)])
-    expected = array(plain(tiled))
+    expected = array(call(plain, tiled))
     middle = [
         slice((m // n // 2) * n, (m // n // 2) * n + n)
         for m, n in zip(expected.shape[1:-1], y.shape[1:-1], strict=True)
@@ -233,11 +243,11 @@ def test_zero_padding(kind, plain, arguments, shape):
     """It is that of Keras, and makes no length larger, but some smaller."""
     arguments = {"filters": 8, "kernel_size": 3, "padding": "same", **arguments}
     layer, x = kind(**arguments, bias_initializer="normal"), drawn(2, *shape)
-    y = layer(x)
+    y = call(layer, x)
     of_keras = plain(**arguments)
     of_keras.build(x.shape)
     of_keras.set_weights([array(layer.explicit_kernel()), array(layer.bias)])
-    np.testing.assert_allclose(y, of_keras(x), atol=1e-5)
+    np.testing.assert_allclose(y, call(of_keras, x), atol=1e-5)
     singular_values = np.linalg.svd(operator(layer, shape), compute_uv=False)
     assert singular_values.max() < 1 + 1e-5 and singular_values.min() < 0.9
 
@@ -258,15 +268,14 @@ def test_the_transpose_is_the_adjoint(arguments):
     is_first = "data_format" in arguments
     x = drawn(1, *((8, 4, 6) if is_first else (4, 6, 8)))
     layer = OrthogonalConv2D(**{"filters": 16, "use_bias": False, **arguments})
-    image = layer(x)
+    image = call(layer, x)
     y = drawn(*image.shape, seed=1)
     back = OrthogonalConv2DTranspose(**{**arguments, "filters": 8, "use_bias": False})
     back.build(y.shape)
     back.set_weights(layer.get_weights())
-    np.testing.assert_allclose(
-        np.sum(array(image) * y), np.sum(x * array(back(y))), rtol=1e-4
-    )
-    assert tuple(back(y).shape) == x.shape == back.compute_output_shape(y.shape)
+    z = array(call(back, y))
+    np.testing.assert_allclose(np.sum(array(image) * y), np.sum(x * z), rtol=1e-4)
+    assert z.shape == x.shape == back.compute_output_shape(y.shape)
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
@@ -287,8 +296,7 @@ def test_delta_start(padding, arguments):
     start = DeltaOrthogonal(seed=3)
     layer = OrthogonalConv2D(**arguments, padding=padding, kernel_initializer=start)
     x = drawn(1, 3, 4, channels)
-    y = layer(x)
-    one = layer(x[:, 1:2, 2:3])
+    y, one = call(layer, x), call(layer, x[:, 1:2, 2:3])
     np.testing.assert_allclose(y[:, 1:2, 2:3], one, atol=1e-5)
     norms = [np.linalg.norm(z, axis=-1) for z in (x, y)]
     np.testing.assert_allclose(*norms, rtol=1e-5)
@@ -353,7 +361,12 @@ def gradients(layer, x, training=None):
             return ops.sum(ops.sin(layer(x, training=training)))
 
     values = [ops.convert_to_tensor(x), *map(_backend.read, variables)]
-    return [array(g) for g in _backend.gradients(loss, values)]
+    return [array(g) for g in compiled_gradients(loss, values)]
+
+
+def compiled_gradients(loss, values):
+    found = _backend.compiled(lambda *x: _backend.gradients(loss, [*x]), IS_JAX)
+    return found(*values)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=name_of)
@@ -366,10 +379,10 @@ def test_a_stack_is_its_layers(block):
         DepthStack(kind(8, activation="gp_tanh", **arguments), 3),
         drawn(2, *shape),
     )
-    y, ours = array(stack(x)), gradients(stack, x, training=True)
+    y, ours = array(call(stack, x)), gradients(stack, x, training=True)
     layers = [stack.layer_at(i) for i in range(3)]
     chain = keras.Sequential([keras.Input(shape), *layers])
-    np.testing.assert_allclose(array(chain(x)), y, atol=1e-5)
+    np.testing.assert_allclose(call(chain, x), y, atol=1e-5)
     of_x, *each = gradients(chain, x)
     count = len(stack.trainable_variables)
     theirs = [of_x, *(np.stack(each[i::count]) for i in range(count))]
@@ -390,7 +403,7 @@ def test_its_own_gradient_is_that_of_what_it_computes(block):
         return ops.sum(ops.sin(rule.leave(step.carry)))
 
     values = [ops.convert_to_tensor(x), *map(_backend.read, tensors.weights)]
-    expected = _backend.gradients(plain, values)
+    expected = compiled_gradients(plain, values)
     for ours, theirs in zip(gradients(layer, x), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
@@ -410,7 +423,7 @@ def test_both_implementations_are_one(arguments, shape):
     x = drawn(2, *shape)
     shifts.build(x.shape), conv.build(x.shape)
     conv.set_weights(shifts.get_weights())
-    np.testing.assert_allclose(array(conv(x)), array(shifts(x)), atol=1e-5)
+    np.testing.assert_allclose(call(conv, x), call(shifts, x), atol=1e-5)
     pairs = zip(gradients(conv, x), gradients(shifts, x), strict=True)
     for ours, theirs in pairs:
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
