@@ -47,11 +47,12 @@ class ConvRule(Rule):
         return ops.transpose(outputs, (batch, *order))
 
     def apply(self, inputs, layer):
+        """Of a single layer, whose activation may be one over channels."""
         matrices, bias = self._split(layer.weights)
         carry = self.enter(inputs)
         rank = len(carry.shape) - 3
         y = self.product.differentiable(carry, matrices, rank)
-        return self.leave(self.activation(self._biased(y, bias)))
+        return self.activation(self.leave(self._biased(y, bias)))
 
     def step(self, carry, layer):
         matrices, bias = self._split(layer.weights)

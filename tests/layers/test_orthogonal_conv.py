@@ -442,6 +442,18 @@ def test_channels_first():
     np.testing.assert_allclose(np.moveaxis(array(first(x)), 1, -1), y, atol=1e-6)
 
 
+def test_an_activation_over_channels():
+    x = drawn(2, 3, 4, 8)
+    for arguments in ({}, {"implementation": "conv"}):
+        layer = OrthogonalConv2D(8, activation="softmax", **arguments)
+        y = layer(x)
+        np.testing.assert_allclose(ops.sum(y, axis=-1), np.ones((2, 3, 4)), rtol=1e-5)
+        stack = DepthStack(OrthogonalConv2D(8, activation="softmax", **arguments), 1)
+        stack.build(x.shape)
+        stack.set_weights([w[None] for w in layer.get_weights()])
+        np.testing.assert_allclose(stack(x), y, atol=1e-6)
+
+
 def test_images_of_any_size():
     """A model that does not know the size takes them, one after the other."""
     layers = [OrthogonalConv2D(8, 4, 2), OrthogonalConv2D(8, padding="bounce")]
