@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_bsnn.layers._moves import part
+from keras_bsnn.ops import _check
 
 
 def convolved(x, kernel, geometry, data_format):
@@ -28,6 +29,9 @@ def convolved(x, kernel, geometry, data_format):
 def _wrapped(x, axis, before, after):
     """Pads an axis with what is at its other end, however short it is."""
     size = x.shape[axis]
+    if size is None:
+        kind = "'shifts' for images of unknown size with padding='circular'"
+        raise _check.refusal("implementation", kind, "conv")
     left, right = divmod(before, size), divmod(after, size)
     whole = [x] * (left[0] + 1 + right[0])
     head, tail = slice(size - left[1], None), slice(None, right[1])

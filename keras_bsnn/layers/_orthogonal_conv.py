@@ -79,10 +79,12 @@ class OrthogonalConv2D(OrthogonalConv):
             the channels. `kernel_size=strides` has no inner kernel.
 
     Raises:
-        ValueError: If an argument is not as described, if the channels are fewer than
-            the groups that move (`ceil(k / 2)` for each axis, before the first matrix,
-            and `floor(k / 2) + 1` after it, with `k = kernel_size - strides + 1`), or
-            if the inputs are not of floating point.
+        ValueError: If an argument is not as described, if the inputs are not of
+            floating point, or if a group has too few channels for all taps. With
+            `k = kernel_size - strides + 1`, it needs the product of `ceil(k / 2)` over
+            the axes before the inner kernel, and of `floor(k / 2) + 1` after it (4 for
+            a kernel of 3 x 3, 9 for 5 x 5); with `"bounce"` twice as many, and an even
+            number.
 
     Source: Li et al., arXiv 1911.00937 (orthogonal convolutions as products of
     matrices and shifts); Boissin et al., arXiv 2501.07930 (strides); two matrices for

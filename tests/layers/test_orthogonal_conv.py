@@ -540,5 +540,9 @@ def test_bad_inputs():
     bounce.build((None, 4, 4, 8))
     with pytest.raises(ValueError, match=r"`padding`.*plain convolution.*'bounce'"):
         bounce.explicit_kernel()
+    conv = OrthogonalConv2D(8, implementation="conv")
+    conv.build((None, None, None, 8))
+    with pytest.raises(ValueError, match=r"`implementation`.*unknown size"):
+        conv.call(keras.KerasTensor((1, None, 4, 8)))
     with pytest.raises(ValueError, match=r"`implementation`.*transpose"):
         OrthogonalConv2DTranspose(8, implementation="conv")
