@@ -23,7 +23,7 @@ class ConvRule(Rule):
         channels_first: Boolean, whether channels come before space in the inputs.
     """
 
-    chunk = 8
+    chunk = 8  # what is prepared for more layers would not stay in the caches
     unroll = 4
 
     def __init__(self, product, groups, activation, dtype, channels_first):
@@ -38,10 +38,12 @@ class ConvRule(Rule):
         if not self.channels_first:
             *space, first = first, *space
         carry = ops.transpose(inputs, (first, *space, 0))
-        return ops.reshape(carry, (self.groups, -1, *ops.shape(carry)[1:]))
+        channels = carry.shape[0] // self.groups
+        return ops.reshape(carry, (self.groups, channels, *ops.shape(carry)[1:]))
 
     def leave(self, carry):
-        outputs = ops.reshape(carry, (-1, *ops.shape(carry)[2:]))
+        channels = self.groups * carry.shape[1]
+        outputs = ops.reshape(carry, (channels, *ops.shape(carry)[2:]))
         *space, batch = range(1, len(outputs.shape))
         order = (0, *space) if self.channels_first else (*space, 0)
         return ops.transpose(outputs, (batch, *order))

@@ -1,17 +1,13 @@
 """Moves of pixels that keep all lengths, of images `(..., channels, *space, batch)`.
 
-Each is a linear map with its transpose, which is its inverse where it is square. Axes
-are counted from the end, so that further ones in front are a batch of such images.
+Each is a linear map, and `transposed()` is another one: its inverse, but of `Pad` and
+`Crop`. Axes are counted from the end: further ones in front are a batch of such images.
 """
 
 import dataclasses
 import math
-from typing import Any
 
 from keras import ops
-
-Move = Any
-"""A callable of a tensor with a method `transposed()`, which returns a move."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -467,6 +467,12 @@ def test_images_of_any_size():
         np.testing.assert_allclose(y, array(model(x)), atol=1e-5)
 
 
+def test_no_images():
+    for layer in (OrthogonalConv2D(6, 4, 2), OrthogonalConv2DTranspose(6, 4, 2)):
+        y = layer(np.zeros((0, 4, 4, 8), "float32"))
+        assert tuple(y.shape) == layer.compute_output_shape((0, 4, 4, 8))
+
+
 def test_assert_orthogonal():
     layer = OrthogonalConv2D(8, name="first", groups=2)
     layer.build((None, 4, 4, 8))
