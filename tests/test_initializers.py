@@ -1,10 +1,12 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
 from scipy import stats
 
-from keras_bsnn.initializers import HaarOrthogonal
-from keras_bsnn.layers import OrthogonalDense
+from keras_bsnn.initializers import DeltaOrthogonal, HaarOrthogonal
+from keras_bsnn.layers import DepthStack, OrthogonalDense
 from keras_bsnn.ops import orthogonal
 
 SAMPLES = 20_000
@@ -94,13 +96,16 @@ def test_seeds():
 
 
 def test_config():
-    for seed in (None, 7, keras.random.SeedGenerator(7)):
-        made = HaarOrthogonal(gain=0.5, seed=seed)
+    kinds = (HaarOrthogonal, DeltaOrthogonal)
+    seeds = (lambda: None, lambda: 7, lambda: keras.random.SeedGenerator(7))
+    for kind, make_seed in itertools.product(kinds, seeds):
+        made = kind(gain=0.5, seed=make_seed())
         config = keras.initializers.serialize(made)
         again = keras.initializers.deserialize(config)
         assert keras.initializers.serialize(again) == config
-        if seed is not None:
-            np.testing.assert_array_equal(again((3, 3)), made((3, 3)))
+        if made.seed is not None:
+            shape = (3, 3, 3)
+            np.testing.assert_array_equal(again(shape), made(shape))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
@@ -121,3 +126,65 @@ def test_bad_arguments(arguments, message):
 def test_a_vector_has_no_orthogonal_matrix():
     with pytest.raises(ValueError, match=r"2 axes.*\(5,\)"):
         HaarOrthogonal()((5,))
+
+
+CONVOLUTIONS = [
+    (keras.layers.Conv1D, {"kernel_size": 3}, (5, 4), 4),
+    (keras.layers.Conv1D, {"kernel_size": 4}, (3, 4), 7),
+    (keras.layers.Conv2D, {"kernel_size": (3, 2)}, (3, 4, 5), 3),
+    (keras.layers.Conv2D, {"kernel_size": 3, "groups": 2}, (3, 2, 8), 6),
+    (keras.layers.Conv3D, {"kernel_size": (2, 1, 3)}, (2, 3, 2, 2), 2),
+]
+
+
+@pytest.mark.parametrize(("kind", "arguments", "shape", "filters"), CONVOLUTIONS)
+def test_delta_kernels_keep_lengths_of_any_image(kind, arguments, shape, filters):
+    """Under zero padding too: what a convolution does to all pixels is orthogonal."""
+    groups = arguments.get("groups", 1)
+    initializer = DeltaOrthogonal(seed=1, groups=groups)
+    layer = kind(filters, **arguments, padding="same", kernel_initializer=initializer)
+    size = int(np.prod(shape))
+    pixels = np.eye(size, dtype="float32").reshape(size, *shape)
+    operator = keras.ops.convert_to_numpy(layer(pixels)).reshape(size, -1)
+    singular_values = np.linalg.svd(operator, compute_uv=False)
+    np.testing.assert_allclose(singular_values, 1, atol=1e-5)
+
+
+def test_delta_kernels_of_stride():
+    """A kernel sees one pixel in each of its steps, and drops the others."""
+    initializer = DeltaOrthogonal(gain=2.0)
+    layer = keras.layers.Conv2D(6, 3, 2, use_bias=False, kernel_initializer=initializer)
+    x = np.random.default_rng(0).normal(size=(1, 7, 7, 4)).astype("float32")
+    norms = np.linalg.norm(keras.ops.convert_to_numpy(layer(x)), axis=-1)
+    seen = np.linalg.norm(x[:, 1::2, 1::2], axis=-1)
+    np.testing.assert_allclose(norms, 2 * seen, rtol=1e-5)
+
+
+def test_delta_kernels_of_a_stack_differ():
+    block = keras.layers.Conv2D(
+        4, 3, padding="same", kernel_initializer=DeltaOrthogonal(seed=1)
+    )
+    stack = DepthStack(block, 3)
+    stack.build((None, 3, 3, 4))
+    kernel = keras.ops.convert_to_numpy(stack.weights[0])
+    assert kernel.shape == (3, 3, 3, 4, 4)
+    centres = kernel[:, 1, 1]
+    singular_values = np.linalg.svd(centres, compute_uv=False)
+    np.testing.assert_allclose(singular_values, 1, atol=1e-5)
+    assert np.abs(centres[0] - centres[1]).max() > 0.1
+    assert np.count_nonzero(np.abs(kernel).max(axis=(0, 3, 4))) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape", "message"),
+    [
+        ({}, (3, 4), r"`shape` must be of the form.*\(3, 4\)"),
+        ({"groups": 2}, (3, 3, 4, 5), r"`shape`.*groups=2.*\(3, 3, 4, 5\)"),
+        ({"groups": 0}, (3, 3, 4, 4), "`groups` must be an integer >= 1"),
+        ({"gain": None}, (3, 3, 4, 4), "`gain`"),
+        ({"seed": -1}, (3, 3, 4, 4), "`seed`"),
+    ],
+)
+def test_kernels_without_a_delta(arguments, shape, message):
+    with pytest.raises(ValueError, match=message):
+        DeltaOrthogonal(**arguments)(shape)

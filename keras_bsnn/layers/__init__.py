@@ -2,6 +2,8 @@
 
 from keras_bsnn.depth._stack import DepthStack
 from keras_bsnn.layers._batch_norm_dense import BatchNormDense
+from keras_bsnn.layers._orthogonal_conv import OrthogonalConv1D, OrthogonalConv2D
+from keras_bsnn.layers._orthogonal_conv_transpose import OrthogonalConv2DTranspose
 from keras_bsnn.layers._orthogonal_dense import OrthogonalDense
 from keras_bsnn.layers._orthogonal_einsum_dense import OrthogonalEinsumDense
 from keras_bsnn.layers._roaf import ROAF
@@ -12,6 +14,9 @@ __all__ = [
     "ROAF",
     "BatchNormDense",
     "DepthStack",
+    "OrthogonalConv1D",
+    "OrthogonalConv2D",
+    "OrthogonalConv2DTranspose",
     "OrthogonalDense",
     "OrthogonalEinsumDense",
     "ROAFCell",

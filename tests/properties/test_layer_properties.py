@@ -44,6 +44,12 @@ ARGUMENTS = {
         tangent_gradient=flags,
         kernel_constraint=st.sampled_from([None, "orthogonal"]),
     ),
+    layers.OrthogonalConv2D: arguments(
+        filters=units,
+        kernel_size=st.integers(1, 3),
+        padding=st.sampled_from(["circular", "bounce", "same"]),
+        use_bias=flags,
+    ),
     layers.BatchNormDense: arguments(
         units=units,
         gain=st.floats(0.1, 2),
@@ -84,8 +90,8 @@ blocks = st.sampled_from(
 
 
 def batch(kind, seed):
-    shape = (2, 3, 4) if kind is layers.ROAF else (3, 4)
-    return normal(shape, seed, "float32")
+    images = {layers.ROAF: (2, 3, 4), layers.OrthogonalConv2D: (2, 3, 2, 8)}
+    return normal(images.get(kind, (3, 4)), seed, "float32")
 
 
 def through_json(layer):

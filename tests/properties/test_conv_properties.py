@@ -1,0 +1,88 @@
+"""Of orthogonal convolutions, for sizes that are drawn."""
+
+import math
+
+import numpy as np
+from draws import array, normal, property_of, rarely, seeds
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from keras_bsnn import initializers, layers
+
+KINDS = {1: layers.OrthogonalConv1D, 2: layers.OrthogonalConv2D}
+pairs = st.lists(
+    st.tuples(st.integers(1, 4), st.integers(1, 2)), min_size=1, max_size=2
+)
+
+
+def arguments_of(drawn, dilation, padding, groups):
+    """Arguments of a layer, and how many channels its groups need."""
+    strides = tuple(min(pair) for pair in drawn)
+    kernel_size = tuple(k for k, _ in drawn)
+    inner = [k - s + 1 for k, s in zip(kernel_size, strides, strict=True)]
+    moving = math.prod(k // 2 + 1 for k in inner) * (2 if padding == "bounce" else 1)
+    arguments = {
+        "kernel_size": kernel_size,
+        "strides": strides,
+        "dilation_rate": dilation if max(strides) == 1 else 1,
+        "padding": padding,
+        "groups": groups,
+        "use_bias": False,
+    }
+    return arguments, moving * groups
+
+
+@property_of(
+    layers.OrthogonalConv1D, layers.OrthogonalConv2D, layers.OrthogonalConv2DTranspose
+)
+@rarely
+@example([(3, 1), (3, 1)], 1, "circular", 1, 0, [2, 3], 0)
+@example([(4, 2), (3, 2)], 1, "bounce", 2, 1, [1, 2], 0)
+@given(
+    pairs,
+    st.integers(1, 3),
+    st.sampled_from(["circular", "bounce"]),
+    st.integers(1, 2),
+    st.integers(0, 1),
+    st.lists(st.integers(1, 3), min_size=2, max_size=2),
+    seeds,
+)
+def test_lengths_are_kept_and_the_transpose_undoes(
+    drawn, dilation, padding, groups, more, patches, seed
+):
+    arguments, channels = arguments_of(drawn, dilation, padding, groups)
+    strides = arguments["strides"]
+    filters = channels * math.prod(strides) + 2 * groups * more
+    space = (n * s for n, s in zip(patches, strides, strict=False))
+    x = normal((2, *space, channels), seed, "float32")
+    layer = KINDS[len(strides)](filters, **arguments)
+    y = layer(x)
+    assert tuple(y.shape) == tuple(layer.compute_output_shape(x.shape))
+    norms = [np.linalg.norm(array(z).reshape(2, -1), axis=1) for z in (x, y)]
+    np.testing.assert_allclose(*norms, rtol=1e-5)
+    if len(strides) == 2:
+        back = layers.OrthogonalConv2DTranspose(channels, **arguments)
+        back.build(y.shape)
+        back.set_weights(layer.get_weights())
+        np.testing.assert_allclose(array(back(y)), x, atol=1e-5)
+
+
+@property_of(initializers.DeltaOrthogonal)
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    seeds,
+)
+def test_one_tap_is_orthogonal_and_the_others_are_zero(
+    space, channels, filters, groups, seed
+):
+    initializer = initializers.DeltaOrthogonal(seed=seed, groups=groups)
+    kernel = array(initializer((*space, channels, filters * groups)))
+    middle = tuple((k - 1) // 2 for k in space)
+    for tap in np.split(kernel[middle], groups, axis=-1):
+        singular_values = np.linalg.svd(tap, compute_uv=False)
+        np.testing.assert_allclose(singular_values, 1, atol=1e-5)
+    kernel[middle] = 0
+    assert not kernel.any()
