@@ -107,6 +107,23 @@ class TestHintsOfAReport:
         )
         assert not self.hints(model, self.images.reshape(8, 2, 2))
 
+    def test_weights_outside_of_layers(self):
+        class Own(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.flatten = keras.layers.Flatten()
+
+            def build(self, input_shape):
+                self.w = self.add_weight(shape=(4, 10))
+
+            def call(self, x):
+                return keras.ops.matmul(self.flatten(x), self.w)
+
+        model = Own()
+        model(np.ones((8, 4), "float32"))
+        (hint,) = self.hints(model, self.images.astype("float32"))
+        assert "Rescaling" in hint
+
     def test_an_optimizer_whose_rate_falls_with_depth(self):
         deep, shallow = (models.bsnn_mlp(n, 8, input_shape=(4,)) for n in (100, 3))
         x = np.ones((8, 4))

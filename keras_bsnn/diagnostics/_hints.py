@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import keras
-import numpy as np
 
 from keras_bsnn import _model, manifolds
 from keras_bsnn._types import Tensor
@@ -18,7 +17,7 @@ RESCALING = (keras.layers.Rescaling, keras.layers.Normalization, keras.layers.Em
 def hints(model: keras.Model, x: Tensor) -> Iterator[str]:
     """Yields a sentence for each thing to change, for a compiled model or not."""
     layers = list(_model.leaves(model))
-    first = next(layer for layer in layers if not isinstance(layer, SHAPES))
+    first = next((x for x in layers if not isinstance(x, SHAPES)), None)
     if _is_of_bytes(x) and not isinstance(first, RESCALING):
         yield (
             "The inputs are numbers from 0 to 255: center them, as "
@@ -38,7 +37,7 @@ def hints(model: keras.Model, x: Tensor) -> Iterator[str]:
 
 
 def _is_of_bytes(x):
-    (first, *_) = map(np.asarray, keras.tree.flatten(x))
+    (first, *_) = map(keras.ops.convert_to_numpy, keras.tree.flatten(x))
     return first.dtype == "uint8" or (
         first.dtype.kind == "f" and first.min() >= 0 and 100 < first.max() <= 255
     )

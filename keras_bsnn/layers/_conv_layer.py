@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_bsnn import _backend, _facts, activations, manifolds
+from keras_bsnn import _backend, _facts, activations
 from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
 from keras_bsnn.depth import Layer, Rule
 from keras_bsnn.layers import (
@@ -234,14 +234,7 @@ class OrthogonalConv(keras.layers.Layer):
         Raises:
             AssertionError: If the error of one is larger.
         """
-        for kernel in self.kernels:
-            manifold = manifolds.of(kernel) or manifolds.Stiefel()
-            error = float(ops.max(manifold.error(kernel)))
-            if not error <= eps:
-                raise AssertionError(
-                    f"The weight {kernel.name!r} of layer {self.name!r} is not "
-                    f"orthogonal: its error is {error:.3g}, more than eps={eps:g}."
-                )
+        _orthogonal_kernel.assert_orthogonal(self, self.kernels, eps)
 
     def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_bsnn import _backend, _facts, _steps, activations, manifolds
+from keras_bsnn import _backend, _facts, _steps, activations
 from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
 from keras_bsnn.depth import Layer, Rule, Step
 from keras_bsnn.layers import _identifiers, _orthogonal_kernel
@@ -150,13 +150,7 @@ class OrthogonalDense(keras.layers.Layer):
         Raises:
             AssertionError: If the error is larger.
         """
-        manifold = manifolds.of(self.kernel) or manifolds.Stiefel()
-        error = float(ops.convert_to_numpy(ops.max(manifold.error(self.kernel))))
-        if not error <= eps:
-            raise AssertionError(
-                f"The kernel of layer {self.name!r} is not orthogonal: its error is "
-                f"{error:.3g}, more than eps={eps:g}."
-            )
+        _orthogonal_kernel.assert_orthogonal(self, [self.kernel], eps)
 
     @property
     def is_affine(self) -> bool:

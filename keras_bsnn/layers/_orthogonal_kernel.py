@@ -1,10 +1,11 @@
 """The kernel of a dense layer that starts from the Haar distribution."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 
+from keras_bsnn import manifolds
 from keras_bsnn._types import Identifier, Shape
 from keras_bsnn.constraints import Orthogonal
 from keras_bsnn.initializers import HaarOrthogonal
@@ -46,3 +47,18 @@ def add_to(layer: keras.layers.Layer, input_shape: Shape) -> keras.Variable:
         regularizer=layer.kernel_regularizer,
         constraint=layer.kernel_constraint,
     )
+
+
+def assert_orthogonal(
+    layer: keras.layers.Layer, kernels: Iterable[keras.Variable], eps: float
+) -> None:
+    """Raises `AssertionError` for a kernel of a layer with an error above `eps`."""
+    for kernel in kernels:
+        manifold = manifolds.of(kernel) or manifolds.Stiefel()
+        error = keras.ops.max(manifold.error(kernel))
+        error = float(keras.ops.convert_to_numpy(error))
+        if not error <= eps:
+            raise AssertionError(
+                f"The weight {kernel.name!r} of layer {layer.name!r} is not "
+                f"orthogonal: its error is {error:.3g}, more than eps={eps:g}."
+            )
