@@ -99,6 +99,7 @@ MADE = {
     "conv": lambda: layers.OrthogonalConv2D(4, activation="gp_tanh"),
     "sequence conv": lambda: layers.OrthogonalConv1D(4, 5, groups=2),
     "transposed conv": lambda: layers.OrthogonalConv2DTranspose(4, 4, 2),
+    "places": lambda: layers.PerLocationNormalization(),
     "batch norm": lambda: layers.BatchNormDense(4, gain=initializers.DepthDecay()),
     "filter": lambda: layers.ROAFDense(4, 0.9),
     "cell": lambda: layers.ROAFCell(4, 0.9),

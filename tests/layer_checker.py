@@ -89,7 +89,8 @@ def check_training(layer_class, arguments, x):
         assert np.all([np.all(np.isfinite(w)) for w in weights])
         check_constraints(model)
         trained.append([y, model.predict(x, verbose=0), *weights])
-    assert np.abs(trained[0][0] - trained[0][1]).max() > 1e-3, "nothing was learned"
+    if weights:
+        assert np.abs(trained[0][0] - trained[0][1]).max() > 1e-3, "nothing was learned"
     for compiled, plain in zip(*trained, strict=True):
         np.testing.assert_allclose(plain, compiled, atol=1e-5)
     return model

@@ -6,6 +6,9 @@ from keras_bsnn.layers._orthogonal_conv import OrthogonalConv1D, OrthogonalConv2
 from keras_bsnn.layers._orthogonal_conv_transpose import OrthogonalConv2DTranspose
 from keras_bsnn.layers._orthogonal_dense import OrthogonalDense
 from keras_bsnn.layers._orthogonal_einsum_dense import OrthogonalEinsumDense
+from keras_bsnn.layers._per_location_normalization import (
+    PerLocationNormalization,
+)
 from keras_bsnn.layers._roaf import ROAF
 from keras_bsnn.layers._roaf_cell import ROAFCell
 from keras_bsnn.layers._roaf_dense import ROAFDense
@@ -19,6 +22,7 @@ __all__ = [
     "OrthogonalConv2DTranspose",
     "OrthogonalDense",
     "OrthogonalEinsumDense",
+    "PerLocationNormalization",
     "ROAFCell",
     "ROAFDense",
 ]

@@ -13,13 +13,13 @@ from keras_bsnn.layers import (
     _conv_geometry,
     _conv_path,
     _conv_starts,
+    _data_format,
     _identifiers,
     _orthogonal_kernel,
 )
 from keras_bsnn.layers._conv_rule import ConvRule
 from keras_bsnn.ops import _check
 
-FORMATS = ("channels_last", "channels_first")
 IMPLEMENTATIONS = ("shifts", "conv")
 
 
@@ -80,7 +80,7 @@ class OrthogonalConv(keras.layers.Layer):
         self.kernel_size = geometry.kernel_size
         self.strides = geometry.strides
         self.padding = padding
-        self.data_format = _format(data_format)
+        self.data_format = _data_format.checked(data_format)
         self.dilation_rate = geometry.dilation_rate
         self.groups = groups
         self.activation = activations.get(activation)
@@ -145,7 +145,7 @@ class OrthogonalConv(keras.layers.Layer):
 
     @property
     def _channel_axis(self):
-        return 1 if self.data_format == "channels_first" else -1
+        return _data_format.channel_axis(self.data_format)
 
     @property
     def kernels(self) -> list[keras.Variable]:
@@ -266,12 +266,3 @@ def _sizes(name, value, rank):
     if len(values) != rank:
         raise _check.refusal(name, f"an integer, or a tuple of {rank}", value)
     return tuple(_check.integer(name, size) for size in values)
-
-
-def _format(data_format):
-    if data_format is None:
-        return keras.config.image_data_format()
-    if data_format not in FORMATS:
-        kind = f"one of {list(FORMATS)}, or None"
-        raise _check.refusal("data_format", kind, data_format, known=FORMATS)
-    return data_format

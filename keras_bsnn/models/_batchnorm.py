@@ -107,6 +107,7 @@ def batchnorm_mlp(
         kernel_constraint=constraint,
     )
     layers = [
+        keras.layers.Flatten(),
         BatchNormDense(
             units, shrinkage=shrinkage, kernel_initializer=HaarOrthogonal(seed=first)
         ),

@@ -102,6 +102,7 @@ def bsnn_mlp(
     if stacked:
         hidden = [DepthStack(hidden[0], depth)]
     start = [
+        keras.layers.Flatten(),
         keras.layers.Dense(
             units,
             kernel_initializer=HaarOrthogonal(FIRST_NORM, seed=first),

@@ -19,10 +19,10 @@ def classifier(
     input_shape: Shape | None,
     seed: int | None,
 ) -> keras.Sequential:
-    """`Flatten`, the layers, and a `Dense` to float32 logits with orthogonal columns.
+    """The layers, and a `Dense` to float32 logits with orthogonal columns.
 
     Args:
-        layers: The layers in between.
+        layers: The layers before, of which the last or an earlier one is `Flatten`.
         classes: The number of logits.
         input_shape: The shape of one input, or `None` if it is not known yet.
         seed: The seed of the last kernel, an integer or `None`.
@@ -31,7 +31,7 @@ def classifier(
         classes, dtype="float32", kernel_initializer=HaarOrthogonal(seed=seed)
     )
     start = [] if input_shape is None else [keras.Input(input_shape)]
-    return keras.Sequential([*start, keras.layers.Flatten(), *layers, logits])
+    return keras.Sequential([*start, *layers, logits])
 
 
 def seeds(seed: int | None, count: int) -> list[int | None]:

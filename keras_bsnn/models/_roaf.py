@@ -82,6 +82,7 @@ def roaf_mlp(
         kernel_initializer=normal_kernel(hidden),
     )
     layers = [
+        keras.layers.Flatten(),
         keras.layers.Dense(units, kernel_initializer=HaarOrthogonal(seed=first)),
         DepthStack(block, depth, checkpoint_every=checkpoint_every),
     ]

@@ -86,3 +86,13 @@ def test_one_tap_is_orthogonal_and_the_others_are_zero(
         np.testing.assert_allclose(singular_values, 1, atol=1e-5)
     kernel[middle] = 0
     assert not kernel.any()
+
+
+@property_of(layers.PerLocationNormalization)
+@rarely
+@given(st.integers(1, 5), st.booleans(), st.floats(1e-3, 1e3), seeds)
+def test_places_have_mean_square_one(channels, append_one, scale, seed):
+    x = scale * normal((2, 3, channels), seed, "float32")
+    y = array(layers.PerLocationNormalization(append_one, "channels_last")(x))
+    assert y.shape == (2, 3, channels + append_one)
+    np.testing.assert_allclose(np.mean(y**2, axis=-1), 1, atol=1e-5)

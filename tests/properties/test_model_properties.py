@@ -69,6 +69,37 @@ def test_models_are_those_of_their_seed(made, depth, units, seed):
     assert np.abs(array(other(x)) - y).max() > 1e-4
 
 
+@property_of(models.bsnn_cnn)
+@rarely
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(4, 6)), min_size=1, max_size=2),
+    st.lists(st.integers(1, 4), max_size=1),
+    st.sampled_from(["circular", "same"]),
+    st.booleans(),
+    seeds,
+)
+def test_networks_of_images_are_those_of_their_seed(
+    stages, stem, padding, stacked, seed
+):
+    def model(seed):
+        return models.bsnn_cnn(
+            *zip(*stages, strict=True),
+            "gp_tanh",
+            classes=3,
+            stem=stem,
+            padding=padding,
+            input_shape=(4, 4, 2),
+            seed=seed,
+            stacked=stacked,
+        )
+
+    x = normal((2, 4, 4, 2), seed, "float32")
+    y = array(model(seed)(x))
+    assert y.shape == (2, 3) and np.isfinite(y).all()
+    np.testing.assert_array_equal(y, array(model(seed)(x)))
+    assert np.abs(array(model((seed + 1) % 2**32)(x)) - y).max() > 1e-4
+
+
 @property_of(models.roaf_rnn)
 @rarely
 @given(sizes, st.integers(1, 3), st.floats(0.5, 0.99), st.booleans(), seeds)
