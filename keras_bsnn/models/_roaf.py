@@ -8,7 +8,7 @@ import keras
 from keras_bsnn._types import Activation, Shape
 from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import ROAF, DepthStack, ROAFDense
-from keras_bsnn.layers._roaf_dense import normal_kernel
+from keras_bsnn.layers._roaf_layer import normal_kernel
 from keras_bsnn.models import _parts
 from keras_bsnn.ops import _check, roaf
 
