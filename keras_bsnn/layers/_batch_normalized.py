@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_bsnn import activations
-from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
+from keras_bsnn._types import Activation, Config, Identifier, Tensor
 from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.ops import _check
 
@@ -30,7 +30,7 @@ class BatchNormalized(keras.layers.Layer):
     """
 
     is_normalizing = True
-    axis = -1
+    axis: int = -1
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class BatchNormalized(keras.layers.Layer):
         self._remember(mean, variance, ops.size(x) / x.shape[self.axis])
         return x * self._along(self._inverse_scale(variance), x)
 
-    def independent_samples(self, sizes: Shape) -> int:
+    def independent_samples(self, sizes: list[int]) -> int:
         """How many samples can be linearly independent, of all that are normalized."""
         return math.prod(sizes)
 

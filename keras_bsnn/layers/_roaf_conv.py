@@ -102,8 +102,8 @@ class ROAFConv2D(ROAFLayer):
             kind = "left out, as the filter keeps the size of the images"
             raise _check.refusal("strides", kind, kwargs["strides"])
         filters = _check.integer("filters", filters)
-        kernel_size = _conv_arguments.sizes("kernel_size", kernel_size, 2)
-        dilation_rate = _conv_arguments.sizes("dilation_rate", dilation_rate, 2)
+        size = _conv_arguments.sizes("kernel_size", kernel_size, 2)
+        rate = _conv_arguments.sizes("dilation_rate", dilation_rate, 2)
         data_format = _conv_arguments.data_format(data_format)
         super().__init__(
             filters,
@@ -122,8 +122,8 @@ class ROAFConv2D(ROAFLayer):
             **kwargs,
         )
         self.filters = filters
-        self.kernel_size = kernel_size
-        self.dilation_rate = dilation_rate
+        self.kernel_size = size
+        self.dilation_rate = rate
         self.data_format = data_format
         axis = 1 if data_format == "channels_first" else -1
         self.input_spec = keras.InputSpec(ndim=4, axes={axis: filters})
@@ -136,8 +136,8 @@ class ROAFConv2D(ROAFLayer):
         return ROAFConvRule(
             _filters.get(self.filter),
             *self._of_rule(),
-            Taps(self.kernel_size, self.dilation_rate),
-            self.data_format == "channels_first",
+            taps=Taps(self.kernel_size, self.dilation_rate),
+            channels_first=self.data_format == "channels_first",
         )
 
     def get_config(self) -> Config:

@@ -5,6 +5,7 @@ import math
 
 from keras import ops
 
+from keras_bsnn.layers._filters import Filter
 from keras_bsnn.layers._roaf_rule import ROAFRule
 
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))
@@ -83,7 +84,7 @@ class Taps:
         return ops.concatenate(views, axis=-1)
 
 
-class Moving:
+class Moving(Filter):
     """A filter of channels, and then a move of their pixels, which is orthogonal too.
 
     Args:

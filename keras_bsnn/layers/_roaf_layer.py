@@ -98,7 +98,7 @@ class ROAFLayer(keras.layers.Layer):
     def _rule(self) -> Rule:
         return ROAFRule(_filters.get(self.filter), *self._of_rule())
 
-    def _of_rule(self):
+    def _of_rule(self) -> tuple[Any, float, float, str]:
         """The arguments of a rule after the filter."""
         beta = roaf.beta_of(self.alpha, self.beta)
         return self.activation, self.alpha, beta, self.compute_dtype

@@ -7,7 +7,7 @@ import keras
 
 from keras_bsnn._types import Activation, Shape
 from keras_bsnn.initializers import HaarOrthogonal
-from keras_bsnn.layers import ROAF, DepthStack, ROAFDense
+from keras_bsnn.layers import ROAF, DepthStack, ROAFConv2D, ROAFDense
 from keras_bsnn.layers._roaf_layer import normal_kernel
 from keras_bsnn.models import _parts
 from keras_bsnn.ops import _check, roaf
@@ -86,6 +86,90 @@ def roaf_mlp(
         DepthStack(block, depth, checkpoint_every=checkpoint_every),
     ]
     return _parts.classifier(layers, classes, input_shape, last)
+
+
+def roaf_cnn(
+    depth: int = 1000,
+    filters: int = 32,
+    activation: Activation = "tanh",
+    classes: int = 10,
+    c: float = 1.0,
+    filter: str = "permutation",
+    shared_filter: bool = False,
+    input_shape: Shape | None = None,
+    patch: int = 4,
+    checkpoint_every: int | None = None,
+    seed: int | None = None,
+) -> keras.Sequential:
+    """A network of `depth` convolutions with random orthogonal additive filters.
+
+    The layers are a `Conv2D` of the patches of an image without activation, `depth`
+    layers `ROAFConv2D` of 3 x 3 taps with `alpha = 1 - c / depth`, `Flatten`, and a
+    `Dense` to the logits.
+
+    Gradients of the hidden kernels have the factor `c / depth`. Train the network with
+    an optimizer whose steps do not depend on the size of gradients, such as Adam.
+
+    Args:
+        depth: The number of hidden layers, an integer of at least 1. Defaults to 1000.
+        filters: The channels of the hidden layers, an integer of at least 1. Defaults
+            to 32.
+        activation: The activation of `ROAFConv2D`, by name or as a callable. Defaults
+            to `"tanh"`.
+        classes: The number of logits, an integer of at least 1. Defaults to 10.
+        c: A number in [0, depth]: signals and gradients are multiplied by about
+            `exp(-c)` at initialization. Defaults to 1.
+        filter: What `ROAFConv2D` does to the channels before their pixels move: the
+            name of a filter of `roaf_mlp`. Defaults to `"permutation"`.
+        shared_filter: A boolean: whether all layers have the same filter. Defaults to
+            `False`.
+        input_shape: The shape of one image, a tuple of three integers. It must be
+            given.
+        patch: The height and width of a patch, an integer that divides those of the
+            images. Defaults to 4.
+        checkpoint_every: As of `roaf_mlp`. Defaults to `None`.
+        seed: An integer for reproducible initial weights. Defaults to `None`.
+
+    Returns:
+        A `keras.Sequential` that is not compiled. Its input has the shape `(batch,
+        height, width, channels)` and should be standardized; its output is float32
+        logits of shape `(batch, classes)`.
+
+    Raises:
+        ValueError: An argument is out of range.
+
+    Source: Ceni, arXiv 2210.01245, for dense layers; the form for images is this
+    package's.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> model = keras_bsnn.models.roaf_cnn(100, 16, input_shape=(28, 28, 1))
+    >>> model.output_shape
+    (None, 10)
+    """
+    depth = _check.integer("depth", depth)
+    patch = _check.integer("patch", patch)
+    first, filter_seed, hidden, last = _parts.seeds(seed, 4)
+    block = ROAFConv2D(
+        filters,
+        alpha=roaf.alpha_for_depth(depth, c),
+        activation=activation,
+        filter=filter,
+        shared_filter=shared_filter,
+        filter_seed=filter_seed,
+        kernel_initializer=normal_kernel(hidden),
+    )
+    layers = [
+        keras.layers.Conv2D(
+            filters,
+            patch,
+            strides=patch,
+            kernel_initializer=keras.initializers.Orthogonal(seed=first),
+        ),
+        DepthStack(block, depth, checkpoint_every=checkpoint_every),
+    ]
+    return _parts.image_classifier(layers, classes, input_shape, patch, last)
 
 
 def roaf_rnn(
