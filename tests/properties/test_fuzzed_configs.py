@@ -208,7 +208,10 @@ CALLS = {
     "eta": [lambda x: activations.DepthShaped("tanh", 10, x)],
     "gain": [lambda x: models.batchnorm_mlp(2, 3, gain=x)],
     "units": [lambda x: layers.OrthogonalDense(x)],
-    "filters": [lambda x: layers.BatchNormConv2D(x), lambda x: layers.ROAFConv2D(x)],
+    "filters": [
+        lambda x: layers.BatchNormConv2D(x),
+        lambda x: layers.ROAFConv2D(x, alpha=0.5),
+    ],
     "patch": [
         lambda x: models.batchnorm_cnn(2, 4, input_shape=(4, 4, 1), patch=x),
         lambda x: models.roaf_cnn(2, 4, input_shape=(4, 4, 1), patch=x),
