@@ -44,17 +44,17 @@ class OrthogonalConv(MatrixConv):
         use_bias = _check.boolean("use_bias", use_bias)
         regularizer = _identifiers.get("activity_regularizer", activity_regularizer)
         super().__init__(
-            filters,
-            kernel_size,
-            strides,
-            padding,
-            data_format,
-            dilation_rate,
-            groups,
-            kernel_initializer,
-            kernel_regularizer,
-            kernel_constraint,
-            implementation,
+            filters=filters,
+            kernel_size=kernel_size,
+            strides=strides,
+            padding=padding,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+            groups=groups,
+            kernel_initializer=kernel_initializer,
+            kernel_regularizer=kernel_regularizer,
+            kernel_constraint=kernel_constraint,
+            implementation=implementation,
             activity_regularizer=regularizer,
             **kwargs,
         )

@@ -41,6 +41,7 @@ class MatrixConv(keras.layers.Layer):
 
     def __init__(
         self,
+        *,
         filters: int,
         kernel_size: int | tuple[int, ...],
         strides: int | tuple[int, ...],

@@ -29,6 +29,7 @@ class ROAFLayer(keras.layers.Layer):
     def __init__(
         self,
         width: int,
+        *,
         alpha: float | None,
         activation: Activation,
         filter: str,
