@@ -84,7 +84,7 @@ def test_they_learn_and_are_saved(maker, tmp_path):
     is_normalized = maker is models.batchnorm_cnn
     model = maker(20, 16, input_shape=x.shape[1:], patch=2, seed=0)
     keras.utils.set_random_seed(0)
-    optimizer = StiefelMuon(0.05) if is_normalized else keras.optimizers.Adam(3e-3)
+    optimizer = StiefelMuon(0.05) if is_normalized else keras.optimizers.Adam(0.01)
     model.compile(optimizer, LOSS, metrics=["accuracy"], jit_compile=IS_JAX)
     recalibrate = RecalibrateBatchNorm(x[:500], validation=False)
     callbacks = [recalibrate] if is_normalized else []
