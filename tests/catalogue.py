@@ -100,6 +100,8 @@ MADE = {
     "sequence conv": lambda: layers.OrthogonalConv1D(4, 5, groups=2),
     "transposed conv": lambda: layers.OrthogonalConv2DTranspose(4, 4, 2),
     "places": lambda: layers.PerLocationNormalization(),
+    "batch norm conv": lambda: layers.BatchNormConv2D(4, activation="gp_tanh"),
+    "filter conv": lambda: layers.ROAFConv2D(4, alpha=0.9),
     "batch norm": lambda: layers.BatchNormDense(4, gain=initializers.DepthDecay()),
     "filter": lambda: layers.ROAFDense(4, 0.9),
     "cell": lambda: layers.ROAFCell(4, 0.9),

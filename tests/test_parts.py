@@ -6,7 +6,14 @@ import pytest
 
 from keras_bsnn import _facts
 from keras_bsnn._parts import parts
-from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense, ROAFDense
+from keras_bsnn.layers import (
+    BatchNormConv2D,
+    BatchNormDense,
+    DepthStack,
+    OrthogonalDense,
+    ROAFConv2D,
+    ROAFDense,
+)
 
 
 def block(name):
@@ -98,6 +105,8 @@ NOT_AFFINE = {
     "normalized": BatchNormDense(4, "relu"),
     "derived": Derived(4),
     "additive": ROAFDense(4, 0.9),
+    "of images": BatchNormConv2D(4),
+    "additive of images": ROAFConv2D(4, alpha=0.9),
     "axis": keras.layers.BatchNormalization(axis=1),
     "stack": DepthStack(OrthogonalDense(4, "tanh"), 3),
     "sequence": DepthStack(OrthogonalDense(4), 3, return_sequences=True),
@@ -117,5 +126,6 @@ def test_not_affine(name):
 
 def test_what_normalizes():
     assert _facts.is_normalizing(BatchNormDense(4))
+    assert _facts.is_normalizing(BatchNormConv2D(4))
     assert _facts.is_normalizing(keras.layers.BatchNormalization())
     assert not _facts.is_normalizing(OrthogonalDense(4))

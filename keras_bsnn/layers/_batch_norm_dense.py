@@ -1,24 +1,19 @@
 """A dense layer whose outputs are normalized over the batch."""
 
-import math
-import warnings
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend, _facts, _steps, activations
+from keras_bsnn import _backend, _facts, _steps
 from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
-from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.layers import _orthogonal_kernel
+from keras_bsnn.layers._batch_normalized import BatchNormalized
 from keras_bsnn.ops import _check
-
-FORMS = ("std", "norm")
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
-class BatchNormDense(keras.layers.Layer):
+class BatchNormDense(BatchNormalized):
     """`activation(gain * normalize(inputs @ kernel))` with an orthogonal kernel.
 
     Features are normalized over all axes but the last: in training by the statistics of
@@ -85,8 +80,6 @@ class BatchNormDense(keras.layers.Layer):
     True
     """
 
-    is_normalizing = True
-
     def __init__(
         self,
         units: int,
@@ -104,24 +97,18 @@ class BatchNormDense(keras.layers.Layer):
         **kwargs: Any,
     ):
         units = _check.integer("units", units)
-        if scale_by not in FORMS:
-            raise _check.refusal("scale_by", f"one of {FORMS}", scale_by)
-        momentum = _check.number(
-            "momentum", momentum, "in [0, 1)", lambda x: 0 <= x < 1
+        super().__init__(
+            activation=activation,
+            gain=gain,
+            center=center,
+            scale_by=scale_by,
+            affine=affine,
+            shrinkage=shrinkage,
+            momentum=momentum,
+            epsilon=epsilon,
+            **kwargs,
         )
-        epsilon = _check.number("epsilon", epsilon, "a number >= 0", lambda x: x >= 0)
-        center = _check.boolean("center", center)
-        affine = _check.boolean("affine", affine)
-        super().__init__(**kwargs)
         self.units = units
-        self.activation = activations.get(activation)
-        self.gain = _number_or_initializer("gain", gain)
-        self.center = center
-        self.scale_by = scale_by
-        self.affine = affine
-        self.shrinkage = _number_or_initializer("shrinkage", shrinkage, 0, 1)
-        self.momentum = momentum
-        self.epsilon = epsilon
         self.kernel_initializer = _orthogonal_kernel.initializer(kernel_initializer)
         self.kernel_regularizer = _orthogonal_kernel.regularizer(kernel_regularizer)
         self.kernel_constraint = _orthogonal_kernel.constraint(kernel_constraint)
@@ -129,85 +116,11 @@ class BatchNormDense(keras.layers.Layer):
 
     def build(self, input_shape: Shape) -> None:
         self.kernel = _orthogonal_kernel.add_to(self, input_shape)
-        if self.affine:
-            self.scale = self._add("scale", "ones", trainable=True)
-            self.offset = self._add("offset", "zeros", trainable=True)
-        if self.center:
-            self.moving_mean = self._add("moving_mean", "zeros")
-        self.moving_variance = self._add("moving_variance", "ones")
-        if self.scale_by == "norm":
-            self.samples = self._add("samples", "ones", shape=())
-        self._gain = self._value("gain", self.gain)
-        self._shrinkage = self._value("shrinkage", self.shrinkage)
-
-    def _add(self, name, initializer, shape=None, trainable=False):
-        return self.add_weight(
-            name=name,
-            shape=(self.units,) if shape is None else shape,
-            initializer=initializer,
-            dtype=keras.backend.result_type(self.variable_dtype, "float32"),
-            trainable=trainable,
-            autocast=False,  # statistics in full precision
-            aggregation=None if trainable else "mean",  # or replicas would differ
-        )
-
-    def _value(self, name, given):
-        """A number as it is; for an initializer, a scalar weight."""
-        return self._add(name, given, shape=()) if callable(given) else given
+        self.add_statistics(self.units)
 
     def project(self, inputs: Tensor) -> Tensor:
         """The inputs times the kernel, in float32 or wider, before normalization."""
         return _backend.at_least_float32(ops.matmul(inputs, self.kernel))
-
-    def call(self, inputs: Tensor, training: bool | None = False) -> Tensor:
-        x = self._normalized(self.project(inputs), training and self.trainable)
-        x = self._gain * x
-        if self.affine:
-            x = self.scale * x + self.offset
-        return self.activation(ops.cast(x, self.compute_dtype))
-
-    def _normalized(self, x, training):
-        if not training:
-            x = x - self.moving_mean if self.center else x
-            return x * self._inverse_scale(self.moving_variance)
-        self._check_batch(x.shape)
-        axes = list(range(len(x.shape) - 1))
-        mean = ops.mean(x, axes) if self.center else 0.0
-        x = x - mean
-        variance = ops.mean(ops.square(x), axes)
-        self._remember(mean, variance, ops.size(x) / self.units)
-        return x * self._inverse_scale(variance)
-
-    def _check_batch(self, shape):
-        """Warns if features cannot become orthogonal; a size may not be known yet."""
-        sizes = shape[:-1]
-        if self.shrinkage == 0 and None not in sizes and math.prod(sizes) < self.units:
-            warnings.warn(
-                f"{self.name}: a batch of {math.prod(sizes)} samples is smaller than "
-                f"the width of {self.units} units, so that gradients grow with depth. "
-                "Take larger batches, or `shrinkage=0.9`.",
-                KerasBSNNWarning,
-                stacklevel=2,
-            )
-
-    def _remember(self, mean, variance, samples):
-        if self.scale_by == "norm":
-            self.samples.assign(ops.cast(samples, self.samples.dtype))
-        averages = [(self.moving_variance, variance)]
-        averages += [(self.moving_mean, mean)] if self.center else []
-        for average, new in averages:
-            new = ops.cast(ops.stop_gradient(new), average.dtype)
-            average.assign(self.momentum * average + (1 - self.momentum) * new)
-
-    def _inverse_scale(self, variance):
-        """The factor of a feature of this variance; 0 for a constant feature."""
-        of_all = ops.mean(variance)
-        variance = variance + self._shrinkage * (of_all - variance) + self.epsilon
-        if self.scale_by == "norm":
-            variance = variance * self.samples
-        is_constant = variance <= 0
-        inverse = ops.rsqrt(ops.where(is_constant, ops.ones_like(variance), variance))
-        return ops.where(is_constant, ops.zeros_like(inverse), inverse)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)
@@ -226,26 +139,7 @@ class BatchNormDense(keras.layers.Layer):
         return {
             **super().get_config(),
             "units": self.units,
-            "activation": keras.activations.serialize(self.activation),
-            "gain": serialize(self.gain),
-            "center": self.center,
-            "scale_by": self.scale_by,
-            "affine": self.affine,
-            "shrinkage": serialize(self.shrinkage),
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
             "kernel_initializer": serialize(self.kernel_initializer),
             "kernel_regularizer": serialize(self.kernel_regularizer),
             "kernel_constraint": serialize(self.kernel_constraint),
         }
-
-
-def _number_or_initializer(name, value, low=-math.inf, high=math.inf):
-    is_bounded = low > -math.inf
-    kind = f"a number{f' in [{low}, {high}]' * is_bounded} or an initializer"
-    if isinstance(value, (int, float, np.number)):
-        return _check.number(name, value, kind, lambda x: low <= x <= high)
-    found = _check.interpreted(name, kind, keras.initializers.get, value)
-    if found is None:
-        raise _check.refusal(name, kind, value)
-    return found

@@ -212,21 +212,26 @@ class Drawn:
         return self.filter.draw(self.units, count, rng)
 
 
-def parameters(layer, is_stored=True):
+def parameters(layer, units, is_stored=True):
     """The parameters of `layer.filter`, in two lists, either of which may be empty.
 
     The first are weights of the layer that are not trained, if `is_stored`; the second
     are arrays, made from the layer's seed.
+
+    Args:
+        layer: A layer with the attributes `filter` and `filter_seed`.
+        units: Integer, the number of features.
+        is_stored: Boolean, whether each layer has parameters of its own.
     """
     filter = get(layer.filter)
-    shape = filter.shape(layer.units)
+    shape = filter.shape(units)
     if shape is None:
         return [], []
     common = []
     if filter.has_common:
         # A stream other than that of the signs.
-        common = filter.common(layer.units, np.random.RandomState([layer.filter_seed]))
-    drawn = Drawn(filter, layer.units, layer.filter_seed)
+        common = filter.common(units, np.random.RandomState([layer.filter_seed]))
+    drawn = Drawn(filter, units, layer.filter_seed)
     if not is_stored:
         return [], [drawn.draw(1)[0].astype(filter.dtype), *common]
     weight = layer.add_weight(

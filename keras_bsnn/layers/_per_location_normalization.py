@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_bsnn import _steps
 from keras_bsnn._types import Config, Shape, Tensor
-from keras_bsnn.layers import _data_format
+from keras_bsnn.layers import _conv_arguments
 from keras_bsnn.ops import _check
 
 TINY = 1e-12  # below any mean of squares but that of zeros, which stay zeros
@@ -64,7 +64,7 @@ class PerLocationNormalization(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.append_one = _check.boolean("append_one", append_one)
-        self.data_format = _data_format.checked(data_format)
+        self.data_format = _conv_arguments.data_format(data_format)
 
     def build(self, input_shape: Shape) -> None:
         axes = {self._axis: input_shape[self._axis]}
@@ -72,7 +72,7 @@ class PerLocationNormalization(keras.layers.Layer):
 
     @property
     def _axis(self):
-        return _data_format.channel_axis(self.data_format)
+        return 1 if self.data_format == "channels_first" else -1
 
     @property
     def _channels(self):

@@ -8,7 +8,7 @@ from keras import ops
 from keras_bsnn import activations
 from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
 from keras_bsnn.depth import Layer
-from keras_bsnn.layers import _filters, _identifiers, _roaf_dense
+from keras_bsnn.layers import _filters, _identifiers, _roaf_layer
 from keras_bsnn.layers._roaf_rule import ROAFStepRule
 from keras_bsnn.ops import _check, roaf
 
@@ -107,9 +107,8 @@ class ROAFCell(keras.layers.SimpleRNNCell):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        units, alpha, beta, use_bias = _roaf_dense.checked(
-            units, alpha, beta, filter, use_bias
-        )
+        units = _check.integer("units", units)
+        alpha, beta, use_bias = _roaf_layer.checked(alpha, beta, filter, use_bias)
         rates = {
             name: _check.number(name, rate, "a number in [0, 1)", lambda x: 0 <= x < 1)
             for name, rate in (
@@ -118,7 +117,7 @@ class ROAFCell(keras.layers.SimpleRNNCell):
             )
         }
         if recurrent_initializer is None:
-            recurrent_initializer = _roaf_dense.normal_kernel()
+            recurrent_initializer = _roaf_layer.normal_kernel()
         identifiers = {
             "kernel_initializer": kernel_initializer,
             "recurrent_initializer": recurrent_initializer,
@@ -146,7 +145,7 @@ class ROAFCell(keras.layers.SimpleRNNCell):
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
-        self.filter_parameters, self._made = _filters.parameters(self)
+        self.filter_parameters, self._made = _filters.parameters(self, self.units)
 
     def call(
         self,

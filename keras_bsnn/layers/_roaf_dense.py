@@ -4,16 +4,14 @@ from typing import Any
 
 import keras
 
-from keras_bsnn import _facts, _steps, activations
-from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
-from keras_bsnn.depth import Layer, Rule
-from keras_bsnn.layers import _filters, _identifiers
-from keras_bsnn.layers._roaf_rule import ROAFRule
+from keras_bsnn import _steps
+from keras_bsnn._types import Activation, Config, Identifier
+from keras_bsnn.layers._roaf_layer import ROAFLayer
 from keras_bsnn.ops import _check, roaf
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
-class ROAFDense(keras.layers.Layer):
+class ROAFDense(ROAFLayer):
     """`alpha * filter(inputs) + beta * activation(inputs @ kernel + bias)`.
 
     The filter is orthogonal, random and not trained; it carries signals and gradients
@@ -94,73 +92,26 @@ class ROAFDense(keras.layers.Layer):
         kernel_constraint: Identifier = None,
         **kwargs: Any,
     ):
-        units, alpha, beta, use_bias = checked(units, alpha, beta, filter, use_bias)
-        shared_filter = _check.boolean("shared_filter", shared_filter)
-        super().__init__(**kwargs)
+        units = _check.integer("units", units)
+        super().__init__(
+            units,
+            alpha=alpha,
+            activation=activation,
+            filter=filter,
+            beta=beta,
+            use_bias=use_bias,
+            shared_filter=shared_filter,
+            filter_seed=filter_seed,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            **kwargs,
+        )
         self.units = units
-        self.alpha = alpha
-        self.activation = activations.get(activation)
-        self.filter = filter
-        self.beta = beta
-        self.use_bias = use_bias
-        self.shared_filter = shared_filter
-        self.filter_seed = _filters.seed_of(filter_seed, filter, shared_filter)
-        if kernel_initializer is None:
-            kernel_initializer = normal_kernel()
-        self.kernel_initializer = _identifiers.get(
-            "kernel_initializer", kernel_initializer
-        )
-        self.bias_initializer = _identifiers.get("bias_initializer", bias_initializer)
-        self.kernel_regularizer = _identifiers.get(
-            "kernel_regularizer", kernel_regularizer
-        )
-        self.bias_regularizer = _identifiers.get("bias_regularizer", bias_regularizer)
-        self.kernel_constraint = _identifiers.get(
-            "kernel_constraint", kernel_constraint
-        )
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: units})
         self.supports_masking = True
-
-    def build(self, input_shape: Shape) -> None:
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(self.units, self.units),
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.units,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-            )
-        self._stored, self._made = _filters.parameters(self, not self.shared_filter)
-
-    def call(self, inputs: Tensor) -> Tensor:
-        return self._rule().apply(inputs, self.depth_tensors())
-
-    def depth_rule(self) -> Rule | None:
-        """The rule that `DepthStack` runs, `None` to have it made from `call`."""
-        return self._rule() if _facts.is_pointwise(self.activation) else None
-
-    def _rule(self) -> Rule:
-        return ROAFRule(
-            _filters.get(self.filter),
-            self.activation,
-            self.alpha,
-            roaf.beta_of(self.alpha, self.beta),
-            self.compute_dtype,
-        )
-
-    def depth_tensors(self) -> Layer:
-        """The variables of the layer, as the rule takes them."""
-        weights = [self.kernel, self.bias] if self.use_bias else [self.kernel]
-        return Layer(weights, constants=[*self._stored], fixed=[*self._made])
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return tuple(input_shape)
 
     def export_steps(self) -> list:
         """What the layer computes in evaluation, for `keras_bsnn.export`."""
@@ -172,45 +123,4 @@ class ROAFDense(keras.layers.Layer):
         return [_steps.Sum(([filtered], added))]
 
     def get_config(self) -> Config:
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "alpha": self.alpha,
-            "activation": keras.activations.serialize(self.activation),
-            "filter": self.filter,
-            "beta": self.beta,
-            "use_bias": self.use_bias,
-            "shared_filter": self.shared_filter,
-            "filter_seed": self.filter_seed,
-            "kernel_initializer": serialize(self.kernel_initializer),
-            "bias_initializer": serialize(self.bias_initializer),
-            "kernel_regularizer": serialize(self.kernel_regularizer),
-            "bias_regularizer": serialize(self.bias_regularizer),
-            "kernel_constraint": serialize(self.kernel_constraint),
-        }
-
-
-def normal_kernel(seed: int | None = None) -> keras.initializers.Initializer:
-    """A new initializer of N(0, 1 / units): one alone repeats its values."""
-    return keras.initializers.VarianceScaling(
-        distribution="untruncated_normal", seed=seed
-    )
-
-
-ALPHA = (
-    "a number in [0, 1], the share that is kept from step to step, or from layer to "
-    "layer: the memory is about 1 / (1 - alpha) long, so that 0.999 suits 1,000 steps"
-)
-
-
-def checked(
-    units: int, alpha: float | None, beta: float | None, filter: str, use_bias: bool
-) -> tuple[int, float, float | None, bool]:
-    """The arguments that this layer and `ROAFCell` share, as plain Python values."""
-    units = _check.integer("units", units)
-    alpha = _check.number("alpha", alpha, ALPHA, lambda x: 0 <= x <= 1)
-    if beta is not None:
-        beta = _check.number("beta", beta, "a number or None")
-    _filters.get(filter)
-    return units, alpha, beta, _check.boolean("use_bias", use_bias)
+        return {**super().get_config(), "units": self.units}

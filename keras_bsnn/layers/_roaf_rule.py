@@ -58,13 +58,21 @@ class ROAFRule(Rule):
         return self.alpha * filtered + self.beta * ops.cast(bend, carry.dtype)
 
     def pre_activation(self, carry, weights):
-        """The argument of the activation, of shape `(..., units)`.
+        """The argument of the activation, of shape `(..., units)`."""
+        return self._mapped(self._seen(ops.cast(carry, self.dtype)), weights)
 
-        A kernel and a bias may have a leading axis of the layers, as `carry` then has.
-        """
+    def _seen(self, x):
+        """What the kernel multiplies, as a matrix, to give each feature."""
+        return x
+
+    def _mapped(self, seen, weights):
+        """The kernel times what it sees, and the bias."""
         kernel, *bias = (ops.cast(w, self.dtype) for w in weights)
-        x = ops.matmul(ops.cast(carry, self.dtype), kernel)
+        x = ops.matmul(seen, self._matrix(kernel))
         return ops.add(x, ops.expand_dims(bias[0], -2)) if bias else x
+
+    def _matrix(self, kernel):
+        return kernel
 
     def _bend(self, x, dtype):
         """The activation, and `beta` times its slope in `dtype`."""
@@ -72,7 +80,8 @@ class ROAFRule(Rule):
         return bend, self.beta * ops.cast(slope, dtype)
 
     def prepare(self, entering, kept, layers):
-        x = self.pre_activation(_flat(kept), layers.weights)
+        seen = _flat(self._seen(ops.cast(kept, self.dtype)))
+        x = self._mapped(seen, layers.weights)
         _, slope = self._bend(x, kept.dtype)
         return kept, ops.reshape(slope, ops.shape(kept))
 
@@ -93,7 +102,8 @@ class ROAFRule(Rule):
         return self.alpha * filtered
 
     def gradients(self, prepared, pulled, layers):
-        x, of_bend = (_flat(ops.cast(t, self.dtype)) for t in (prepared[0], pulled))
+        x, of_bend = (ops.cast(t, self.dtype) for t in (prepared[0], pulled))
+        x, of_bend = _flat(self._seen(x)), _flat(of_bend)
         found = [ops.matmul(ops.swapaxes(x, -1, -2), of_bend), ops.sum(of_bend, axis=1)]
         return _cast_like(layers.weights, found), ()
 

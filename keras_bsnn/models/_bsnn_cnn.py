@@ -96,9 +96,8 @@ def bsnn_cnn(
     """
     depths, widths = _stages(depth, filters)
     function = _parts.normalized(activation, sum(depths) + len(depths) - 1, eta)
-    stem_filters = _stem.stem_filters(stem, input_shape)
-    count = len(stem_filters) + len(depths) + sum(depths) + 1
-    stem_seeds, seeds = _split(_parts.seeds(seed, count), len(stem_filters))
+    stem_seed, *others = _parts.seeds(seed, 2 + len(depths) + sum(depths))
+    seeds = iter(others)
 
     def orthogonal(width, kernel_size=3, strides=1):
         return OrthogonalConv2D(
@@ -115,7 +114,7 @@ def bsnn_cnn(
         )
 
     layers = [
-        *_stem.stem(stem_filters, stem_seeds),
+        *_stem.layers(stem, input_shape, stem_seed),
         keras.layers.Conv2D(
             widths[0], 1, kernel_initializer=HaarOrthogonal(seed=next(seeds))
         ),
@@ -134,10 +133,6 @@ def bsnn_cnn(
             layers += [orthogonal(width) for _ in range(length)]
     layers.append(keras.layers.Flatten())
     return _parts.classifier(layers, classes, input_shape, next(seeds))
-
-
-def _split(seeds, count):
-    return seeds[:count], iter(seeds[count:])
 
 
 def _stages(depth, filters):

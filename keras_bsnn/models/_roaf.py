@@ -7,9 +7,9 @@ import keras
 
 from keras_bsnn._types import Activation, Shape
 from keras_bsnn.initializers import HaarOrthogonal
-from keras_bsnn.layers import ROAF, DepthStack, ROAFDense
-from keras_bsnn.layers._roaf_dense import normal_kernel
-from keras_bsnn.models import _parts
+from keras_bsnn.layers import ROAF, DepthStack, ROAFConv2D, ROAFDense
+from keras_bsnn.layers._roaf_layer import normal_kernel
+from keras_bsnn.models import _parts, _stem
 from keras_bsnn.ops import _check, roaf
 
 
@@ -85,6 +85,86 @@ def roaf_mlp(
         keras.layers.Flatten(),
         keras.layers.Dense(units, kernel_initializer=HaarOrthogonal(seed=first)),
         DepthStack(block, depth, checkpoint_every=checkpoint_every),
+    ]
+    return _parts.classifier(layers, classes, input_shape, last)
+
+
+def roaf_cnn(
+    depth: int = 1000,
+    filters: int = 16,
+    activation: Activation = "tanh",
+    classes: int = 10,
+    c: float = 1.0,
+    filter: str = "permutation",
+    shared_filter: bool = False,
+    stem: Sequence[int] | None = None,
+    input_shape: Shape | None = None,
+    checkpoint_every: int | None = None,
+    seed: int | None = None,
+) -> keras.Sequential:
+    """A network of `depth` convolutions with random orthogonal additive filters.
+
+    The layers are the stem of `bsnn_cnn`, a `Conv2D` of one tap without activation,
+    `depth` layers `ROAFConv2D` of 3 x 3 taps with `alpha = 1 - c / depth`, `Flatten`,
+    and a `Dense` to the logits.
+
+    Gradients of the hidden kernels have the factor `c / depth`. Train the network with
+    an optimizer whose steps do not depend on the size of gradients, such as Adam. On
+    held-out digits, 20 and 100 layers did best with a learning rate of 0.01.
+
+    Args:
+        depth: The number of hidden layers, an integer of at least 1. Defaults to 1000.
+        filters: The channels of the hidden layers, an integer of at least 1. Defaults
+            to 16.
+        activation: The activation of `ROAFConv2D`, by name or as a callable. Defaults
+            to `"tanh"`.
+        classes: The number of logits, an integer of at least 1. Defaults to 10.
+        c: A number in [0, depth]: signals and gradients are multiplied by about
+            `exp(-c)` at initialization. Defaults to 1.
+        filter: What `ROAFConv2D` does to the channels before their pixels move: the
+            name of a filter of `roaf_mlp`. Defaults to `"permutation"`.
+        shared_filter: A boolean: whether all layers have the same filter. Defaults to
+            `False`.
+        stem: The filters of the convolutions with a stride of 2 in front, as of
+            `bsnn_cnn`. Defaults to `None`.
+        input_shape: The shape of one image, as of `bsnn_cnn`. Defaults to `None`.
+        checkpoint_every: As of `roaf_mlp`. Defaults to `None`.
+        seed: An integer for reproducible initial weights. Defaults to `None`.
+
+    Returns:
+        A `keras.Sequential` that is not compiled. Its input has the shape `(batch,
+        height, width, channels)` and should be standardized; its output is float32
+        logits of shape `(batch, classes)`.
+
+    Raises:
+        ValueError: An argument is out of range.
+
+    Source: Ceni, arXiv 2210.01245, for dense layers; the form for images is this
+    package's.
+
+    Example:
+
+    >>> import keras_bsnn
+    >>> model = keras_bsnn.models.roaf_cnn(100, 16, input_shape=(28, 28, 1))
+    >>> model.output_shape
+    (None, 10)
+    """
+    depth = _check.integer("depth", depth)
+    stem_seed, first, filter_seed, hidden, last = _parts.seeds(seed, 5)
+    block = ROAFConv2D(
+        filters,
+        alpha=roaf.alpha_for_depth(depth, c),
+        activation=activation,
+        filter=filter,
+        shared_filter=shared_filter,
+        filter_seed=filter_seed,
+        kernel_initializer=normal_kernel(hidden),
+    )
+    layers = [
+        *_stem.layers(stem, input_shape, stem_seed),
+        keras.layers.Conv2D(filters, 1, kernel_initializer=HaarOrthogonal(seed=first)),
+        DepthStack(block, depth, checkpoint_every=checkpoint_every),
+        keras.layers.Flatten(),
     ]
     return _parts.classifier(layers, classes, input_shape, last)
 

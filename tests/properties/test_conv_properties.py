@@ -7,7 +7,8 @@ from draws import array, normal, property_of, rarely, seeds
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keras_bsnn import initializers, layers
+from keras_bsnn import initializers, layers, recalibration
+from keras_bsnn.layers import _filters
 
 KINDS = {1: layers.OrthogonalConv1D, 2: layers.OrthogonalConv2D}
 pairs = st.lists(
@@ -96,3 +97,45 @@ def test_places_have_mean_square_one(channels, append_one, scale, seed):
     y = array(layers.PerLocationNormalization(append_one, "channels_last")(x))
     assert y.shape == (2, 3, channels + append_one)
     np.testing.assert_allclose(np.mean(y**2, axis=-1), 1, atol=1e-5)
+
+
+@property_of(layers.BatchNormConv2D)
+@rarely
+@given(st.integers(1, 3), st.floats(0.1, 3), st.booleans(), seeds)
+def test_normalized_channels_have_the_gain_for_deviation(size, gain, first, seed):
+    """And in evaluation too, once the statistics are those of the data."""
+    settings = {"data_format": "channels_first"} if first else {}
+    layer = layers.BatchNormConv2D(5, size, gain=gain, epsilon=0, **settings)
+    x = normal((9, 4, 3, 4), seed, "float32")
+    places = (0, 2, 3) if first else (0, 1, 2)
+    trained = array(layer(x, training=True))
+    np.testing.assert_allclose(trained.mean(axis=places), 0, atol=1e-4)
+    np.testing.assert_allclose(trained.std(axis=places), gain, rtol=1e-3)
+    recalibration.Recalibration().set_statistics(layer, [x])
+    np.testing.assert_allclose(array(layer(x)), trained, atol=1e-3)
+
+
+@property_of(layers.ROAFConv2D)
+@rarely
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.integers(1, 6),
+    st.sampled_from([*_filters.FILTERS]),
+    st.floats(0, 1),
+    st.floats(-2, 2),
+    seeds,
+)
+def test_filters_of_images_keep_lengths_and_add(space, width, name, alpha, beta, seed):
+    """`alpha` times what keeps lengths, and `beta` times a convolution, bent."""
+    x = normal((2, *space, width), seed, "float32")
+    settings = {"filter": name, "filter_seed": seed, "activation": "tanh"}
+    filtered = array(layers.ROAFConv2D(width, alpha=1.0, **settings)(x))
+    norms = [np.linalg.norm(z.reshape(2, -1), axis=1) for z in (x, filtered)]
+    np.testing.assert_allclose(*norms, rtol=1e-5)
+    layer = layers.ROAFConv2D(width, alpha=alpha, beta=beta, **settings)
+    y = array(layer(x))
+    seen = np.zeros(x.shape)
+    for i, row in enumerate(array(layer.kernel)):
+        for j, tap in enumerate(row):
+            seen += np.roll(x, (1 - i, 1 - j), axis=(1, 2)) @ tap
+    np.testing.assert_allclose(y, alpha * filtered + beta * np.tanh(seen), atol=1e-5)

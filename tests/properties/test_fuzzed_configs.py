@@ -188,7 +188,9 @@ CALLS = {
         lambda x: roaf.jacobian_bounds(0.5, 1.0, 1.0, small(x)),
         lambda x: models.bsnn_mlp(small(x), 3, "gp_tanh"),
         lambda x: models.batchnorm_mlp(small(x), 3),
+        lambda x: models.batchnorm_cnn(small(x), 4, input_shape=(4, 4, 1)),
         lambda x: models.roaf_mlp(small(x), 3),
+        lambda x: models.roaf_cnn(small(x), 3, input_shape=(4, 4, 1)),
         lambda x: activations.DepthShaped("tanh", small(x), 0.001),
     ],
     "c": [lambda x: roaf.alpha_for_depth(5, x), lambda x: models.roaf_mlp(3, 3, c=x)],
@@ -206,6 +208,19 @@ CALLS = {
     "eta": [lambda x: activations.DepthShaped("tanh", 10, x)],
     "gain": [lambda x: models.batchnorm_mlp(2, 3, gain=x)],
     "units": [lambda x: layers.OrthogonalDense(x)],
+    "filters": [
+        lambda x: layers.BatchNormConv2D(x),
+        lambda x: layers.ROAFConv2D(x, alpha=0.5),
+    ],
+    "stem": [
+        lambda x: models.bsnn_cnn(2, 4, input_shape=(4, 4, 1), stem=x),
+        lambda x: models.batchnorm_cnn(2, 4, input_shape=(4, 4, 1), stem=x),
+        lambda x: models.roaf_cnn(2, 4, input_shape=(4, 4, 1), stem=x),
+    ],
+    "input_shape": [
+        lambda x: models.batchnorm_cnn(2, 4, input_shape=x),
+        lambda x: models.roaf_cnn(2, 4, input_shape=x),
+    ],
     "seed": [
         lambda x: initializers.HaarOrthogonal(seed=x)((2, 2)),
         lambda x: models.bsnn_mlp(1, 3, "gp_tanh", seed=x),

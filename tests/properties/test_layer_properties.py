@@ -59,6 +59,22 @@ ARGUMENTS = {
         shrinkage=st.floats(0, 1),
         momentum=st.floats(0, 0.99),
     ),
+    layers.BatchNormConv2D: arguments(
+        filters=units,
+        kernel_size=st.integers(1, 3),
+        padding=st.sampled_from(["circular", "bounce", "same"]),
+        gain=st.floats(0.1, 2),
+        center=flags,
+        shrinkage=st.floats(0, 1),
+    ),
+    layers.ROAFConv2D: arguments(
+        filters=st.just(8),
+        kernel_size=st.integers(1, 3),
+        alpha=alphas,
+        filter=filters,
+        beta=st.none() | st.floats(-2, 2),
+        filter_seed=st.none() | seeds,
+    ),
     layers.ROAFDense: arguments(
         units=st.just(4),
         alpha=alphas,
@@ -78,6 +94,7 @@ ARGUMENTS = {
         checkpoint_every=st.sampled_from([None, 1, 3]),
     ),
 }
+CONVOLUTIONS = (layers.OrthogonalConv2D, layers.BatchNormConv2D, layers.ROAFConv2D)
 kinds = st.sampled_from([*ARGUMENTS]).flatmap(
     lambda kind: st.tuples(st.just(kind), ARGUMENTS[kind])
 )
@@ -90,8 +107,8 @@ blocks = st.sampled_from(
 
 
 def batch(kind, seed):
-    images = {layers.ROAF: (2, 3, 4), layers.OrthogonalConv2D: (2, 3, 2, 8)}
-    return normal(images.get(kind, (3, 4)), seed, "float32")
+    shapes = dict.fromkeys(CONVOLUTIONS, (2, 3, 2, 8)) | {layers.ROAF: (2, 3, 4)}
+    return normal(shapes.get(kind, (3, 4)), seed, "float32")
 
 
 def through_json(layer):

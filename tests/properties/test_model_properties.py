@@ -100,6 +100,41 @@ def test_networks_of_images_are_those_of_their_seed(
     assert np.abs(array(model((seed + 1) % 2**32)(x)) - y).max() > 1e-4
 
 
+IMAGES = {
+    models.batchnorm_cnn: {
+        "activation": st.sampled_from([None, "tanh", "gp_relu"]),
+        "gain": st.none() | st.floats(0.1, 2),
+        "shrinkage": st.none() | st.floats(0, 1),
+    },
+    models.roaf_cnn: {
+        "activation": st.sampled_from(["tanh", "relu"]),
+        "filter": st.sampled_from([*_filters.FILTERS]),
+        "shared_filter": st.booleans(),
+        "c": st.floats(0, 1),
+    },
+}
+of_images = st.sampled_from([*IMAGES]).flatmap(
+    lambda maker: st.tuples(st.just(maker), st.fixed_dictionaries(IMAGES[maker]))
+)
+
+
+@property_of(models.batchnorm_cnn, models.roaf_cnn)
+@rarely
+@given(of_images, st.integers(1, 3), st.lists(st.integers(1, 4), max_size=1), seeds)
+def test_models_of_images_are_those_of_their_seed(made, depth, stem, seed):
+    maker, arguments = made
+
+    def model(seed):
+        settings = {"input_shape": (4, 2, 1), "stem": stem, "seed": seed}
+        return maker(depth, 5, classes=3, **settings, **arguments)
+
+    x = normal((6, 4, 2, 1), seed, "float32")
+    y = array(model(seed)(x))
+    assert y.shape == (6, 3) and np.isfinite(y).all()
+    np.testing.assert_array_equal(y, array(model(seed)(x)))
+    assert np.abs(array(model((seed + 1) % 2**32)(x)) - y).max() > 1e-4
+
+
 @property_of(models.roaf_rnn)
 @rarely
 @given(sizes, st.integers(1, 3), st.floats(0.5, 0.99), st.booleans(), seeds)
