@@ -10,6 +10,7 @@ from keras_bsnn import _backend, _facts, activations
 from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
 from keras_bsnn.depth import Layer, Rule
 from keras_bsnn.layers import (
+    _conv_export,
     _conv_geometry,
     _conv_path,
     _conv_starts,
@@ -211,14 +212,27 @@ class OrthogonalConv(keras.layers.Layer):
             transpose, `(*kernel_size, filters / groups, channels)`.
 
         Raises:
-            ValueError: If `padding="bounce"`, which no convolution equals.
+            ValueError: If `padding="bounce"`, which no convolution equals, unless
+                `kernel_size=strides`, which reads nothing outside of the image.
         """
-        if self.padding == "bounce":
-            kind = "'circular' or 'same' for a plain convolution to equal the layer"
+        return self._explicit([_backend.read(kernel) for kernel in self.kernels])
+
+    def _explicit(self, kernels):
+        if self.padding == "bounce" and self._geometry.moves:
+            kind = (
+                f"'circular' or 'same' for a plain convolution to equal {self.name!r}"
+            )
             raise _check.refusal("padding", kind, self.padding)
-        kernels = [_backend.read(kernel) for kernel in self.kernels]
         grouped = [ops.reshape(k, (self.groups, *k.shape[-2:])) for k in kernels]
         return self._geometry.explicit_kernel(grouped, *self._widths)
+
+    def export_steps(self) -> list:
+        """What the layer computes in evaluation, for `keras_bsnn.export`."""
+        with _backend.float64():
+            values = (ops.convert_to_numpy(kernel) for kernel in self.kernels)
+            wide = [ops.convert_to_tensor(v, "float64") for v in values]
+            kernel = ops.convert_to_numpy(self._explicit(wide))
+        return _conv_export.steps(self, kernel, self._geometry)
 
     def assert_orthogonal(self, eps: float = 1e-5) -> None:
         """Checks that the matrices are orthogonal.
