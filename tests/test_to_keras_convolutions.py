@@ -1,4 +1,4 @@
-"""Orthogonal convolutions as convolutions of Keras: the same outputs, at the edges too."""
+"""Orthogonal convolutions as those of Keras: the same outputs, also at the edges."""
 
 import subprocess
 import sys

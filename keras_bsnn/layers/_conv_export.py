@@ -31,16 +31,16 @@ def steps(layer, kernel, geometry):
     )
     if layer.is_transposed:
         kernel, grid = _transposed(kernel, grid)
-    found = [Convolved(kernel, bias, grid)]
+    convolved = Convolved(kernel, bias, grid)
     activation = _steps.of_activation(layer.activation)
     if layer.data_format == "channels_last":
-        return [*found, *activation]
+        return [convolved, *activation]
     space = range(2, 2 + geometry.rank)
-    found.insert(0, Permuted((*space, 1)))
+    to = Permuted((*space, 1))
     back = Permuted((1 + geometry.rank, *range(1, 1 + geometry.rank)))
     if _facts.is_pointwise(layer.activation):
-        return [*found, *activation, back]
-    return [*found, back, *activation]
+        return [to, convolved, *activation, back]
+    return [to, convolved, back, *activation]
 
 
 def _transposed(kernel, grid):

@@ -219,9 +219,7 @@ class OrthogonalConv(keras.layers.Layer):
 
     def _explicit(self, kernels):
         if self.padding == "bounce" and self._geometry.moves:
-            kind = (
-                f"'circular' or 'same' for a plain convolution to equal {self.name!r}"
-            )
+            kind = f"'circular' or 'same' for a convolution to equal {self.name!r}"
             raise _check.refusal("padding", kind, self.padding)
         grouped = [ops.reshape(k, (self.groups, *k.shape[-2:])) for k in kernels]
         return self._geometry.explicit_kernel(grouped, *self._widths)
