@@ -130,7 +130,7 @@ FLOORS = (  # a room imports from floors below its own
     {"_backend", "_batches", "_facts", "_model", "_parts", "_record"},
     {"ops"},
     {"_steps", "manifolds"},
-    {"activations", "constraints", "datasets", "depth", "initializers"},
+    {"_convolved", "activations", "constraints", "datasets", "depth", "initializers"},
     {"layers", "optimizers"},
     {"export", "models", "plots"},
     {"diagnostics"},

@@ -115,6 +115,13 @@ def test_rounding_does_not_add_up():
     assert_equal(to_keras(model), model, X.reshape(-1, 16)[:100], atol=1.5e-5)
 
 
+@pytest.mark.slow
+def test_deeper_than_a_graph_of_keras():
+    """Which it goes through by recursion, when it is made and when it is loaded."""
+    model = models.bsnn_mlp(300, 8, "gelu", input_shape=(16,), seed=0)
+    assert_equal(to_keras(model), model, X.reshape(-1, 16)[:100])
+
+
 def test_a_bottleneck_stays():
     layers = [keras.layers.Dense(n) for n in (2, 50)]
     plain = to_keras(keras.Sequential([keras.Input((40,)), *layers]))

@@ -13,7 +13,7 @@ import keras
 import pytest
 from scripts import ROOT
 
-from keras_bsnn import _train
+from keras_bsnn import _train, datasets
 from keras_bsnn.__main__ import main
 from keras_bsnn._train import _run
 from keras_bsnn.callbacks import BackupAndRestore
@@ -96,6 +96,29 @@ def test_other_networks(call, model, tmp_path):
     assert result["accuracy"]["ours"]["test"] > 0.85
     assert max(result["largest_difference"].values()) < 1e-4
     assert (result["orthogonality_error"] is None) == (model == "roaf")
+
+
+@pytest.mark.slow
+def test_augmented_images(call, tmp_path, monkeypatch):
+    """In training, with those of a resumed run, and nowhere else."""
+    loaded, load = [], datasets.load
+
+    def recorded(name, split, batch_size, *args, **kwargs):
+        loaded.append((split, kwargs.get("augment", False), kwargs.get("start")))
+        return load(name, split, batch_size, *args, **kwargs)
+
+    monkeypatch.setattr(datasets, "load", recorded)
+    arguments = [*RESUMED, "--epochs", 2, "--augment", "--out", tmp_path]
+    status, printed = call(*arguments)
+    assert status == 0, printed
+    augmented = [call for call in loaded if call[1]]
+    assert augmented == [("train[:90%]", True, None), ("train[:90%]", True, 0)]
+    extend(tmp_path, 3)
+    status, printed = call(*arguments, "--epochs", 3, "--resume")
+    assert status == 0, printed
+    assert loaded[-1] == ("train[:90%]", True, 2 * (1350 // 50))
+    status, printed = call(*arguments, "--epochs", 3, "--resume", "--no-augment")
+    assert status == 2 and "had {'augment': True}" in printed
 
 
 @pytest.mark.slow

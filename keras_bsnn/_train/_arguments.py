@@ -81,6 +81,13 @@ def _add_training(group: Any) -> None:
         help="passes over the training data; the learning rate falls to 0 over all of "
         "them; default: 30",
     )
+    add(
+        "--augment",
+        action=BooleanOptionalAction,
+        default=False,
+        help="shift training images at random, and mirror those of CIFAR and "
+        "Fashion-MNIST; default: --no-augment",
+    )
     add("--batch-size", type=int, default=128, help="images in a step; default: 128")
     add(
         "--learning-rate",

@@ -61,7 +61,7 @@ def prepared(args: Namespace) -> tuple[dict[str, Any], keras.Model]:
 
 def load_splits(args: Namespace) -> dict[str, Any]:
     """The shuffled training batches, and each split once and whole."""
-    data = {"fit": datasets.load(args.dataset, SPLITS["train"], args.batch_size)}
+    data = {"fit": _batches(args)}
     for name, split in SPLITS.items():
         images = len(datasets.load(args.dataset, split, 1, shuffle=False))
         batch = max(
@@ -73,16 +73,17 @@ def load_splits(args: Namespace) -> dict[str, Any]:
     return data
 
 
+def _batches(args: Namespace, **kwargs: Any) -> Any:
+    """The shuffled training batches."""
+    split, size = SPLITS["train"], args.batch_size
+    return datasets.load(args.dataset, split, size, augment=args.augment, **kwargs)
+
+
 def fit(model: keras.Model, data: dict[str, Any], args: Namespace) -> None:
     """Trains the network, from where a run that was killed has stopped."""
     backup, steps = checkpoint(args), len(data["fit"])
-    batches = datasets.load(
-        args.dataset,
-        SPLITS["train"],
-        args.batch_size,
-        seed=args.seed,
-        start=backup.batches,  # in a run that was killed; else 0
-    )
+    # From 0 on, but in a run that was killed.
+    batches = _batches(args, seed=args.seed, start=backup.batches)
     history = args.out / "history.csv"
     if args.resume:
         _keep_epochs(history, backup.batches // steps)

@@ -1,6 +1,7 @@
 """The digits where TensorFlow is not installed, as `keras.utils.PyDataset`."""
 
 import re
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -38,6 +39,8 @@ class Images(keras.utils.PyDataset):
         batch_size: An integer.
         drop_remainder: Whether a last batch that is smaller is left out.
         seed: The seed of the orders; `None` keeps that of the data.
+        augment: Callable of images and a list of integers, the seed of a batch, that
+            returns other images. Defaults to `None`.
     """
 
     def __init__(
@@ -46,9 +49,11 @@ class Images(keras.utils.PyDataset):
         batch_size: int,
         drop_remainder: bool,
         seed: int | None,
+        augment: Callable[[Array, list[int]], Array] | None = None,
     ):
         super().__init__()
         self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.augment = augment
         rest = 0 if drop_remainder else batch_size - 1
         self.count = (len(data[0]) + rest) // batch_size
         self.epoch = 0
@@ -70,7 +75,10 @@ class Images(keras.utils.PyDataset):
         if self.seed is not None:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
         chosen = order[index * self.batch_size :][: self.batch_size]
-        return tuple(part[chosen] for part in self.data)
+        images, labels = (part[chosen] for part in self.data)
+        if self.augment is not None and self.seed is not None:
+            images = self.augment(images, [self.seed, epoch, index])
+        return images, labels
 
 
 class Stream(keras.utils.PyDataset):

@@ -1,15 +1,18 @@
 """What to change in the inputs of a model, or in how it is compiled."""
 
+import math
 from collections.abc import Iterator
 
 import keras
 
-from keras_bsnn import _model, manifolds
+from keras_bsnn import _model, _parts, manifolds
 from keras_bsnn._types import Tensor
 from keras_bsnn.layers import DepthStack
+from keras_bsnn.layers._conv_layer import OrthogonalConv
 from keras_bsnn.optimizers import Stiefel, StiefelMuon
 
 DEEP = 100  # orthogonal kernels, from which on the rate of other optimizers is small
+MANY = 10  # layers that lose a tenth of a length each, which leave a third of it
 SHAPES = (keras.layers.Flatten, keras.layers.Reshape)
 RESCALING = (keras.layers.Rescaling, keras.layers.Normalization, keras.layers.Embedding)
 
@@ -22,6 +25,11 @@ def hints(model: keras.Model, x: Tensor) -> Iterator[str]:
         yield (
             "The inputs are numbers from 0 to 255: center them, as "
             "keras.layers.Rescaling(1 / 127.5, offset=-1) does."
+        )
+    if (lossy := _lossy_convolutions(model)) >= MANY:
+        yield (
+            f"{lossy} orthogonal convolutions have padding='same', and lose what they "
+            "move out of the image: padding='circular' or 'bounce' keeps all lengths."
         )
     if not model.compiled:
         return
@@ -41,6 +49,16 @@ def _is_of_bytes(x):
     return first.dtype == "uint8" or (
         first.dtype.kind == "f" and first.min() >= 0 and 100 < first.max() <= 255
     )
+
+
+def _lossy_convolutions(model):
+    """How many orthogonal convolutions read zeros around the image."""
+    return sum(math.prod(p.stacked) for p in _parts.parts(model) if _is_lossy(p.layer))
+
+
+def _is_lossy(layer):
+    is_ours = isinstance(layer, OrthogonalConv) and layer.padding == "same"
+    return is_ours and layer.kernel_size != layer.strides
 
 
 def _orthogonal_kernels(model):

@@ -12,6 +12,10 @@ ALIKE = 0.99  # cosine similarity of samples that can hardly be told apart
 GAP = 10.0  # isometry gap of samples that span few directions
 FLAT = 0.95  # share of saturated units that lets hardly any gradient through
 
+CONVOLUTION = (
+    "keras_bsnn.layers.OrthogonalConv{}D(filters, activation='gp_tanh'), a convolution "
+    "that keeps the length of every input and a normalized activation"
+)
 ADVICE = {
     "BatchNormalization": (
         "keras_bsnn.layers.BatchNormDense, whose kernels are orthogonal: with these, "
@@ -33,10 +37,15 @@ def sentences(report: "SignalReport") -> list[str]:
     found = faults(report)
     if not found:
         return [_praise(report)]
-    advice = next(
-        words for kind, words in ADVICE.items() if kind is None or kind in report.kinds
-    )
-    return [*found, f"Try {advice}."]
+    return [*found, f"Try {_advice(report.kinds)}."]
+
+
+def _advice(kinds):
+    """What to try, in the words for convolutions where these are more than half."""
+    convolutions = [n for kind in kinds for n in "12" if f"Conv{n}D" in kind]
+    if len(convolutions) > sum("Dense" in kind for kind in kinds):
+        return CONVOLUTION.format(max(convolutions))
+    return next(w for kind, w in ADVICE.items() if kind is None or kind in kinds)
 
 
 def faults(report: "SignalReport") -> list[str]:

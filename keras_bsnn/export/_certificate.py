@@ -59,7 +59,9 @@ def verify(path: str | os.PathLike) -> dict[str, Any]:
         A dict: `versions` of the packages that wrote it, the number of `parameters`,
         `weights_sha256`, `files_sha256`, and `kernels`, a list of dicts with `path`,
         `shape`, `orthogonal` (whether it is constrained to be), `orthogonality_error`
-        and `largest_singular_value`; for a stack, the largest in any layer.
+        and `largest_singular_value`; for a stack, the largest in any layer. An
+        orthogonal convolution has two kernels, and as a linear map it makes no length
+        larger than by the product of their largest singular values.
 
     Raises:
         FileNotFoundError: If there is no certificate.

@@ -34,7 +34,8 @@ def onnx(
     Raises:
         FileExistsError: If `path` exists already.
         ValueError: If `model` or `preprocessing` is not built, if a weight is not
-            finite, if ONNX lacks an operation, or if Keras does not run on TensorFlow.
+            finite, if ONNX lacks an operation, if tf2onnx cannot write the shapes of
+            images of unknown size, or if Keras does not run on TensorFlow.
 
     Source: this package.
 
@@ -88,7 +89,13 @@ def _check(path):
     import onnx
 
     try:
-        onnx.checker.check_model(path)
+        onnx.checker.check_model(path, full_check=True)
+    except onnx.shape_inference.InferenceError as error:
+        # The optimizer of tf2onnx loses count of several sizes that are not known.
+        raise ValueError(
+            "`model` must have shapes that tf2onnx can write: give images a known "
+            f"size, such as keras.Input((28, 28, 1)). ONNX says: {error}"
+        ) from error
     except onnx.checker.ValidationError as error:
         operations = re.findall(r"No Op registered for (\w+)", str(error))
         if not operations:

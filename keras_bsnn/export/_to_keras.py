@@ -15,7 +15,10 @@ def to_keras(model: keras.Model, largest_depth: int = 1000) -> keras.Model:
     It is equal in evaluation. Normalized activations and batch normalization are merged
     into the kernels and biases next to them; consecutive affine layers become one; a
     shaped activation becomes a sum, or for a ReLU, a leaky ReLU; an additive filter
-    becomes two dense layers and a sum. Everything is computed in float64, and rounded
+    becomes two dense layers and a sum. An orthogonal convolution becomes a plain one of
+    its explicit kernel, and around it, where it is circular, layers that crop and
+    concatenate; of a normalized activation, only the shift does not go through an edge
+    of zeros, and stays in a `Rescaling`. Everything is computed in float64, and rounded
     once. Layers of Keras itself lose the constraints and initializers of this package.
 
     Args:
@@ -28,11 +31,12 @@ def to_keras(model: keras.Model, largest_depth: int = 1000) -> keras.Model:
 
     Returns:
         A functional `keras.Model` in float32, built, not compiled, with weights of its
-        own.
+        own. Hundreds of layers are parts of it, models within the model.
 
     Raises:
         ValueError: If `model` is not as described, or has a layer without an equal in
-            Keras.
+            Keras, such as a convolution with `padding="bounce"`, or a circular one of
+            images of unknown size.
 
     Warns:
         UserWarning: If a stack is deeper than `largest_depth`.

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_bsnn.layers._conv_product import Product
-from keras_bsnn.layers._moves import Bounce, Pad, Roll, SpaceToDepth
+from keras_bsnn.layers._moves import Bounce, Pad, Roll, SpaceToDepth, rolled
 from keras_bsnn.ops import _check
 
 PADDINGS = ("circular", "bounce", "same")
@@ -174,7 +174,8 @@ class Geometry:
         plain = dataclasses.replace(self, padding="circular").product(channels, middle)
         image, _ = plain.transposed().apply(Pad(self.patches)(impulse), matrices)
         axes = tuple(range(2, 2 + self.rank))
-        image = ops.roll(image, tuple(r // 2 for r in self.reach), axes)
+        for axis, reach in zip(axes, self.reach, strict=True):
+            image = rolled(image, axis, reach // 2)
         taps = zip(self.reach, self.strides, self.dilation_rate, strict=True)
         index = (..., *(slice(0, r + s, d) for r, s, d in taps), slice(None))
         kernel = ops.transpose(image[index], (*axes, 1, 0, self.rank + 2))

@@ -5,10 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_bsnn import _facts, activations
+from keras_bsnn import _backend, _facts, activations
 from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
 from keras_bsnn.depth import Layer, Rule
-from keras_bsnn.layers import _identifiers
+from keras_bsnn.layers import _conv_export, _identifiers
 from keras_bsnn.layers._matrix_conv import MatrixConv
 from keras_bsnn.ops import _check
 
@@ -100,6 +100,14 @@ class OrthogonalConv(MatrixConv):
     def depth_tensors(self) -> Layer:
         """The variables of the layer, as the rule takes them."""
         return Layer([*self.kernels, self.bias] if self.use_bias else self.kernels)
+
+    def export_steps(self) -> list:
+        """What the layer computes in evaluation, for `keras_bsnn.export`."""
+        with _backend.float64():
+            values = (ops.convert_to_numpy(kernel) for kernel in self.kernels)
+            wide = [ops.convert_to_tensor(v, "float64") for v in values]
+            kernel = ops.convert_to_numpy(self._explicit(wide))
+        return _conv_export.steps(self, kernel, self._geometry)
 
     def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object

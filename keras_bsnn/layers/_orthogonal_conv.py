@@ -102,6 +102,7 @@ class OrthogonalConv2D(OrthogonalConv):
     """
 
     rank = 2
+    export_steps = OrthogonalConv.export_steps
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
@@ -134,3 +135,4 @@ class OrthogonalConv1D(OrthogonalConv):
     """
 
     rank = 1
+    export_steps = OrthogonalConv.export_steps

@@ -45,3 +45,4 @@ class OrthogonalConv2DTranspose(OrthogonalConv):
 
     rank = 2
     is_transposed = True
+    export_steps = OrthogonalConv.export_steps

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scripts import REPRODUCE
 
-from keras_bsnn import datasets, diagnostics, models
+from keras_bsnn import datasets, diagnostics, layers, models
+from keras_bsnn.diagnostics import _hints
+from keras_bsnn.layers import DepthStack
 
 DEPTH, WIDTH = 200, 64
 
@@ -87,3 +89,47 @@ def test_ten_thousand_layers_in_seconds():
     found = diagnostics.signal_report(model, x, y[:, :10])
     assert found.verdict.startswith("The signal gets through 10006 layers")
     assert time.perf_counter() - start < 60  # 3 on an idle machine, more on JAX
+
+
+def report_on_noise(model, size):
+    x = np.random.default_rng(0).normal(size=(16, *size, 8)).astype("float32")
+    y = np.zeros((16, *model.output_shape[1:]))
+    return diagnostics.signal_report(model, x, y, loss="mse")
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_convolutions_are_told_of_convolutions(axes):
+    """With batch normalization, too: a dense layer takes no place of theirs."""
+    size, kind = (6, 5)[:axes], f"Conv{axes}D"
+    plain = getattr(keras.layers, kind)(8, 3, padding="same", activation="relu")
+    normalization = keras.layers.BatchNormalization()
+    layers = [normalization, DepthStack(plain, 40), keras.layers.Flatten()]
+    layers += [keras.layers.Dense(3)]
+    verdict = report_on_noise(of(*layers, shape=(*size, 8)), size).verdict
+    assert f"Try keras_bsnn.layers.Orthogonal{kind}(filters" in verdict
+    assert "Dense" not in verdict.split("Try")[1]
+
+
+def of(*layers, shape):
+    return keras.Sequential([keras.Input(shape), *layers])
+
+
+def test_few_convolutions_before_many_dense_layers():
+    first = keras.layers.Conv2D(8, 3)
+    deep = DepthStack(keras.layers.Dense(24, "relu"), 60)
+    model = of(first, keras.layers.Flatten(), deep, shape=(5, 3, 8))
+    assert "OrthogonalDense(units, 'gp_tanh')" in report_on_noise(model, (5, 3)).verdict
+
+
+def test_deep_convolutions_that_lose_their_edges():
+    def hints(depth, **arguments):
+        block = layers.OrthogonalConv2D(8, activation="gp_tanh", **arguments)
+        model = of(DepthStack(block, depth), shape=(4, 5, 8))
+        return [*_hints.hints(model, np.zeros((1, 4, 5, 8)))]
+
+    (hint,) = hints(20, padding="same")
+    assert hint.startswith("20 orthogonal convolutions have padding='same'")
+    assert "'circular' or 'bounce'" in hint
+    for arguments in ({}, {"padding": "bounce"}, {"padding": "same", "kernel_size": 1}):
+        assert hints(20, **arguments) == []
+    assert hints(3, padding="same") == []
