@@ -213,9 +213,9 @@ CALLS = {
         lambda x: layers.ROAFConv2D(x, alpha=0.5),
     ],
     "stem": [
-        lambda x: models.bsnn_cnn(2, 4, input_shape=(4, 4, 1), stem=x),
-        lambda x: models.batchnorm_cnn(2, 4, input_shape=(4, 4, 1), stem=x),
-        lambda x: models.roaf_cnn(2, 4, input_shape=(4, 4, 1), stem=x),
+        lambda x: models.bsnn_cnn(2, 4, stem=x),
+        lambda x: models.batchnorm_cnn(2, 4, stem=x),
+        lambda x: models.roaf_cnn(2, 4, stem=x),
     ],
     "input_shape": [
         lambda x: models.batchnorm_cnn(2, 4, input_shape=x),
