@@ -528,6 +528,25 @@ def changes_along(rate, **settings):
     return [change for _, change in steps.values()]
 
 
+def test_the_size_of_a_step_of_a_convolution():
+    """That of a matrix from patches to filters; of other kernels, by root mean square.
+
+    A `spectral_sign` has singular values of about 1.
+    """
+    model = keras.Sequential([keras.Input((4, 4, 3))])
+    model.add(keras.layers.Conv2D(8, 3, use_bias=False))
+    model.add(keras.layers.DepthwiseConv2D(2, use_bias=False))
+    model.add(keras.layers.Reshape((1, 8)))
+    model.add(keras.layers.Conv1D(4, 1, use_bias=False))
+    of_conv, of_depthwise, of_sequence = (
+        change for _, change in stepped_along(model, 0.01).values()
+    )
+    found = np.linalg.svd(of_conv.reshape(27, 8), compute_uv=False)
+    np.testing.assert_allclose(found, 0.01 * (8 / 27) ** 0.5, rtol=0.35)
+    for change in (of_depthwise, of_sequence):
+        assert np.sqrt(np.mean(change**2)) == pytest.approx(0.01, rel=1e-3)
+
+
 @pytest.mark.parametrize("depth", [1, 10, 100])
 @pytest.mark.parametrize("units", [8, 32])
 @pytest.mark.parametrize("period", [1, 4, 1000])

@@ -194,3 +194,50 @@ def test_the_authors_activations(bsnn):
         )
     x = keras.ops.convert_to_tensor([-1.0, 2.0])
     assert np.allclose(bsnn.authors_activation("leaky_relu")(x), [-0.01, 2.0])
+
+
+@slow_on_jax
+def test_deep_cnn(tmp_path, run):
+    small = ["--depths", 6, "--filters", 8, "--batch-size", 64, "--rates", 0.1]
+    small += ["--constructions", "orthogonal", "delta-orthogonal start"]
+    small += ["--out", tmp_path / "record", "--checkpoints", tmp_path / "checkpoints"]
+    small += ["--figure", tmp_path / "norms.png"]
+    run("deep_cnn.py", *SMALL, *small, "--epochs", 1)
+    rows = {}
+    for path in (tmp_path / "record").glob("*.json"):
+        row = result(path)
+        rows[row["construction"]] = row
+    ours, published = rows["orthogonal"], rows["delta-orthogonal start"]
+    assert ours["curve"][-1]["accuracy"] > 0.5
+    assert float(ours["rms_log"]) < 1e-5 < 1e-3 < float(published["rms_log"])
+    assert len(ours["norms"]["gradient"]) == 6
+    assert (tmp_path / "norms.png").stat().st_size > 1000
+
+
+def test_the_free_convolution_of_deep_cnn_is_circular(monkeypatch):
+    monkeypatch.syspath_prepend(REPRODUCE)
+    script = importlib.import_module("deep_cnn")
+    layer = script.CircularConv2D(5, 3, padding="same", bias_initializer="ones")
+    x = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype("float32")
+    wrapped = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="wrap")
+    y = keras.ops.convert_to_numpy(layer(x))
+    expected = keras.ops.conv(wrapped, layer.kernel, padding="valid") + 1
+    np.testing.assert_allclose(y, keras.ops.convert_to_numpy(expected), atol=1e-5)
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    # A layer correlates, where a product of spectra convolves.
+    spectrum = script.spectrum(kernel[::-1, ::-1], (4, 6))
+    product = np.einsum("bhwc,hwcn->bhwn", np.fft.fft2(x, axes=(1, 2)), spectrum)
+    np.testing.assert_allclose(np.fft.fft2(y - 1, axes=(1, 2)), product, atol=1e-3)
+
+
+def test_the_critical_variances_of_deep_cnn(monkeypatch):
+    """As published for 10,000 layers, and those that keep the mean square."""
+    monkeypatch.syspath_prepend(REPRODUCE)
+    script = importlib.import_module("deep_cnn")
+    kernel, bias = script.critical_variances(1e-4)
+    assert kernel == pytest.approx(1.0002, abs=1e-5)
+    assert bias == pytest.approx(1.3e-12, rel=0.05)
+    z = np.random.default_rng(0).normal(size=10**6)
+    kernel, bias = script.critical_variances(0.1)
+    mean_square = kernel * np.mean(np.tanh(0.1**0.5 * z) ** 2) + bias
+    assert mean_square == pytest.approx(0.1, rel=0.01)

@@ -173,4 +173,5 @@ def has_all_epochs(args, record):
     """Whether nothing is left of what `by_epochs` was asked for."""
     seconds = sum(point["seconds"] for point in record["curve"])
     late = seconds >= 60 * getattr(args, "minutes", np.inf)
-    return late or len(record["curve"]) >= (args.stop_after or args.epochs)
+    epochs = getattr(args, "stop_after", None) or args.epochs
+    return late or len(record["curve"]) >= epochs

@@ -37,7 +37,9 @@ class StiefelMuon(keras.optimizers.Optimizer):
       their norm, which is below `1.2 r (1 + 1 / period)` at any depth, if the kernels
       are square;
     - any other matrix, `(fan_in, fan_out)`, moves by `r sqrt(fan_out / fan_in)`: by `r`
-      in the operator norm between vectors measured by their root mean square;
+      in the operator norm between vectors measured by their root mean square. So does
+      the kernel of a two- or three-dimensional convolution, as a matrix from patches to
+      filters, unless it is a depthwise one;
     - an embedding, that is, a weight with "embedding" in its path as for
       `keras.optimizers.Muon`, moves by `r` in root mean square in the row of the
       largest momentum, and in proportion in the others, so that rare words do not move
@@ -136,14 +138,18 @@ class StiefelMuon(keras.optimizers.Optimizer):
         layers = manifolds.stacked_axes(variable)
         if "embedding" in variable.path.lower():
             return functools.partial(_largest_row, layers=layers)
-        if len(variable.shape) - layers == 2:
-            return self._of_unit_norm
+        axes = variable.shape[layers:]
+        if len(axes) == 2 or (len(axes) >= 4 and axes[-1] > 1):
+            return functools.partial(self._of_unit_norm, layers=layers)
         return functools.partial(_of_unit_mean, layers=layers)
 
-    def _of_unit_norm(self, momentum):
-        fan_in, fan_out = momentum.shape[-2:]
-        sign = spectral.spectral_sign(momentum, self.ns_steps)
-        return math.sqrt(fan_out / fan_in) * sign
+    def _of_unit_norm(self, momentum, layers):
+        """The sign of the momentum as a matrix from patches to filters."""
+        shape = momentum.shape
+        matrices = ops.reshape(momentum, (*shape[:layers], -1, shape[-1]))
+        fan_in, fan_out = matrices.shape[-2:]
+        sign = spectral.spectral_sign(matrices, self.ns_steps)
+        return math.sqrt(fan_out / fan_in) * ops.reshape(sign, shape)
 
     def _use_weight_decay(self, variable):
         index = self._get_variable_index(variable)
