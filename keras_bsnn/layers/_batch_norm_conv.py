@@ -158,8 +158,8 @@ class BatchNormConv2D(BatchNormalized, MatrixConv):
 
     def export_steps(self) -> list:
         """What the layer computes in evaluation, for `keras_bsnn.export`."""
-        convolution = self.convolved(np.zeros(self.filters))
-        steps = [convolution, self.normalization_step()]
+        convolution = self._convolved(np.zeros(self.filters))
+        steps = [convolution, self._normalization_step()]
         return _conv_export.of_images(self, steps)
 
     def independent_samples(self, sizes: list[int]) -> int:

@@ -107,7 +107,7 @@ class BatchNormalized(keras.layers.Layer):
             x = self._along(self.scale, x) * x + self._along(self.offset, x)
         return x
 
-    def normalization_step(self) -> _steps.Scaled:
+    def _normalization_step(self) -> _steps.Scaled:
         """The normalization in evaluation, as a step for `keras_bsnn.export`.
 
         It is seen by what becomes of a projection of zeros, and of ones.

@@ -107,7 +107,7 @@ class OrthogonalConv(MatrixConv):
         bias = np.zeros(self.filters)
         if self.use_bias:
             bias = _steps.rounded(ops.convert_to_numpy(self.bias))
-        return _conv_export.of_images(self, [self.convolved(bias)])
+        return _conv_export.of_images(self, [self._convolved(bias)])
 
     def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object

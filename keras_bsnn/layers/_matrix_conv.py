@@ -200,14 +200,12 @@ class MatrixConv(keras.layers.Layer):
 
     def _explicit(self, kernels):
         if self.padding == "bounce" and self._geometry.moves:
-            kind = (
-                f"'circular' or 'same' for a plain convolution to equal {self.name!r}"
-            )
+            kind = f"'circular' or 'same' for a convolution to equal {self.name!r}"
             raise _check.refusal("padding", kind, self.padding)
         grouped = [ops.reshape(k, (self.groups, *k.shape[-2:])) for k in kernels]
         return self._geometry.explicit_kernel(grouped, *self._widths)
 
-    def convolved(self, bias: np.ndarray) -> Convolved:
+    def _convolved(self, bias: np.ndarray) -> Convolved:
         """The convolution and a bias, as a step for `keras_bsnn.export`."""
         with _backend.float64():
             values = (ops.convert_to_numpy(kernel) for kernel in self.kernels)
