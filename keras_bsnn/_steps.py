@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_bsnn import _backend, _facts
+from keras_bsnn._types import Shape
 
 DTYPE = "float32"  # of the layers that they become
 LEAKY = {keras.activations.relu: 0.0, keras.activations.leaky_relu: 0.2}  # slopes
@@ -180,12 +181,14 @@ def affine(layer: keras.layers.Layer, **config: Any) -> Affine:
     features = layer.get_build_config()["input_shape"][-1]
     with _backend.float64():
         x = np.concatenate([np.zeros((1, features)), np.eye(features)])
-        y = _in_float64(layer, x.shape, config)(x, training=False)
+        y = in_float64(layer, x.shape, **config)(x, training=False)
         bias, *rows = keras.ops.convert_to_numpy(y)
     return Affine(rows - bias, bias)
 
 
-def _in_float64(layer, input_shape, changed):
+def in_float64(
+    layer: keras.layers.Layer, input_shape: Shape, **changed: Any
+) -> keras.layers.Layer:
     """The same layer, with the same weights, but for some arguments."""
     config = {**_config_in_float64(layer.get_config()), **changed}
     wide = type(layer).from_config(config)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from runtimes import run_litert, run_onnx
 
-from keras_bsnn import export
+from keras_bsnn import export, models
 from keras_bsnn.layers import (
     DepthStack,
     OrthogonalConv1D,
     OrthogonalConv2D,
     OrthogonalConv2DTranspose,
 )
+from keras_bsnn.optimizers import StiefelMuon
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow writes these files"
@@ -34,7 +35,23 @@ def stack(**arguments):
     return DepthStack(OrthogonalConv2D(8, activation="gp_tanh", **arguments), 2)
 
 
+def trained(make, optimizer):
+    """A network for digits, after a few steps."""
+    model = make(5, 8, input_shape=(8, 8, 1), seed=0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss)
+    x = np.random.default_rng(1).normal(size=(96, 8, 8, 1)).astype("float32")
+    model.fit(x, np.arange(96) % 10, verbose=0)
+    return model
+
+
+NETWORKS = {
+    "bsnn_cnn": lambda: trained(models.bsnn_cnn, StiefelMuon(0.1)),
+    "batchnorm_cnn": lambda: trained(models.batchnorm_cnn, StiefelMuon(0.05)),
+    "roaf_cnn": lambda: trained(models.roaf_cnn, keras.optimizers.Adam(0.01)),
+}
 MODELS = {
+    **NETWORKS,
     "network": network,
     "bounce": lambda: sequential((4, 6, 8), stack(padding="bounce")),
     "same": lambda: sequential((4, 6, 8), stack(padding="same")),
@@ -72,9 +89,9 @@ def made(name):
     """A model, samples, and what it makes of them."""
     model = MODELS[name]()
     rng = np.random.default_rng(0)
-    model.set_weights(
-        [w + 1e-5 * rng.normal(size=w.shape) for w in model.get_weights()]
-    )
+    weights = model.get_weights()
+    near = [w + 1e-5 * rng.normal(size=w.shape).astype("float32") for w in weights]
+    model.set_weights(near if name not in NETWORKS else weights)
     shape = [n or 5 for n in model.input_shape[1:]]
     x = rng.normal(size=(7, *shape)).astype("float32")
     return model, x, keras.ops.convert_to_numpy(model(x))
@@ -97,7 +114,7 @@ def test_predictions(name, format, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("name", ["network", "sequences"])
+@pytest.mark.parametrize("name", [*NETWORKS, "network", "sequences"])
 def test_of_plain_layers(name, format, tmp_path):
     model, x, expected = made(name)
     check(export.to_keras(model), x, expected, format, tmp_path / f"plain.{format}")

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 from arrays import assert_allclose
 
-from keras_bsnn import activations
+from keras_bsnn import activations, models
 from keras_bsnn.export import _writing, to_keras
 from keras_bsnn.layers import (
+    BatchNormConv2D,
     DepthStack,
     OrthogonalConv1D,
     OrthogonalConv2D,
     OrthogonalConv2DTranspose,
+    ROAFConv2D,
 )
+from keras_bsnn.optimizers import StiefelMuon
 
 SHAPED = activations.DepthShaped("tanh", 10)
 # A class, its arguments, and the shape of an image.
@@ -54,6 +57,22 @@ CASES = [
 ]
 
 
+FIRST = {"data_format": "channels_first"}
+NORMALIZED = [
+    ({}, (4, 5, 8)),
+    ({**FIRST, "activation": "tanh", "affine": True}, (8, 4, 3)),
+    ({"affine": True, "shrinkage": 0.5, "scale_by": "norm", "gain": 0.7}, (4, 5, 8)),
+    ({"strides": 2, "kernel_size": 4, "groups": 2, "center": False}, (4, 6, 8)),
+]
+ADDITIVE = [
+    ({}, (4, 5, 8)),
+    ({**FIRST, "filter": "shift", "use_bias": False}, (8, 4, 3)),
+    ({"kernel_size": (2, 3), "dilation_rate": (2, 1), "beta": 2}, (4, 5, 8)),
+    ({"filter": "signed_haar", "activation": "softmax"}, (1, 2, 8)),
+    ({"filter": "rotations", "activation": None, "kernel_size": 1}, (4, 3, 8)),
+]
+
+
 def name_of(case):
     kind, arguments, shape = case
     return f"{kind.__name__}-{'-'.join(map(str, arguments.values()))}-{shape}"
@@ -67,8 +86,14 @@ def model_of(shape, *layers):
     """With no weight at its start."""
     model = keras.Sequential([keras.Input(shape), *layers])
     rng = np.random.default_rng(0)
-    model.set_weights([w + 0.1 * rng.normal(size=w.shape) for w in model.get_weights()])
+    model.set_weights([moved(w, rng) for w in model.get_weights()])
     return model
+
+
+def moved(weight, rng):
+    """A little, but that an order of channels stays one, and a variance positive."""
+    is_real = weight.dtype.kind == "f"
+    return weight + 0.1 * abs(rng.normal(size=weight.shape)) if is_real else weight
 
 
 def kinds(model):
@@ -94,6 +119,43 @@ def test_alone(case, padding):
     last = keras.layers.Rescaling(3.0, 0.5)
     layer = kind(**arguments, padding=padding, activation=SHAPED)
     check(model_of(shape, keras.layers.Rescaling(0.5, 1.0), layer, last))
+
+
+@pytest.mark.parametrize("padding", ["circular", "same"])
+@pytest.mark.parametrize(("arguments", "shape"), NORMALIZED)
+def test_batch_normalization_is_merged_into_the_kernel(arguments, shape, padding):
+    """The statistics are those of a batch, which are no round numbers."""
+    layer = BatchNormConv2D(8, padding=padding, momentum=0.5, **arguments)
+    model = model_of(shape, layer)
+    model(drawn(20, *shape), training=True)
+    found = kinds(check(model))
+    assert found.count("Conv2D") == 1 and "Rescaling" not in found
+
+
+@pytest.mark.parametrize(("arguments", "shape"), ADDITIVE)
+def test_an_additive_filter_is_a_sum_of_two_convolutions(arguments, shape):
+    layer = ROAFConv2D(8, alpha=0.6, **arguments)
+    found = kinds(check(model_of(shape, layer)))
+    assert found.count("Conv2D") == 2 and found.count("Add") == 1
+
+
+NETWORKS = {
+    "bsnn": (models.bsnn_cnn, StiefelMuon(0.1)),
+    "batchnorm": (models.batchnorm_cnn, StiefelMuon(0.05)),
+    "roaf": (models.roaf_cnn, keras.optimizers.Adam(0.01)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_images(name):
+    make, optimizer = NETWORKS[name]
+    model = make(5, 8, input_shape=(8, 8, 1), seed=0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss)
+    model.fit(drawn(96, 8, 8, 1), np.arange(96) % 10, verbose=0)
+    plain = check(model)
+    assert kinds(plain).count("Conv2D") >= 6
+    assert plain.output_shape == (None, 10)
 
 
 AROUND = ["Cropping2D", "Cropping2D", "Concatenate"] * 2

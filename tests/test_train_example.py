@@ -15,8 +15,9 @@ from scripts import ROOT
 
 from keras_bsnn import _train, datasets
 from keras_bsnn.__main__ import main
-from keras_bsnn._train import _run
+from keras_bsnn._train import _networks, _run
 from keras_bsnn.callbacks import BackupAndRestore
+from keras_bsnn.layers import DepthStack
 
 SCRIPT = ROOT / "examples" / "train.py"
 # Without jit, JAX would compile the loop of a stack anew in every step.
@@ -96,6 +97,39 @@ def test_other_networks(call, model, tmp_path):
     assert result["accuracy"]["ours"]["test"] > 0.85
     assert max(result["largest_difference"].values()) < 1e-4
     assert (result["orthogonality_error"] is None) == (model == "roaf")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["bsnn_cnn", "batchnorm_cnn", "roaf_cnn"])
+def test_networks_of_images(call, model, tmp_path):
+    """With 16 filters and a learning rate of their own, by default."""
+    arguments = ["--model", model, "--depth", 8, "--batch-size", 50, "--epochs", 4]
+    status, printed = call(*arguments, "--no-baseline", "--out", tmp_path)
+    assert status == 0, printed
+    assert "8 layers of 16 filters" in printed
+    record = json.loads((tmp_path / "result.json").read_text())
+    settings, result = record["settings"], record["result"]
+    rates = {"bsnn_cnn": 0.1, "batchnorm_cnn": 0.05, "roaf_cnn": 0.01}
+    assert settings["units"] == 16 and settings["learning_rate"] == rates[model]
+    assert result["accuracy"]["ours"]["test"] > 0.9
+    assert max(result["largest_difference"].values()) < 1e-4
+    assert (result["orthogonality_error"] is None) == (model == "roaf_cnn")
+
+
+def test_the_plain_network_of_the_same_size():
+    """A CNN has the same stem, and as many convolutions of as many filters."""
+    for name, kind in (("bsnn", "Dense"), ("bsnn_cnn", "Conv2D")):
+        parser = ArgumentParser()
+        _train.add_arguments(parser)
+        arguments = parser.parse_args(["--model", name, "--depth", "7"])
+        arguments = _run.with_defaults(arguments)
+        plain = _networks.plain_network(arguments)
+        ours = _networks.deep_network(arguments)
+        (stack,) = (z for z in plain.layers if isinstance(z, DepthStack))
+        (deep,) = (z for z in ours.layers if isinstance(z, DepthStack))
+        assert type(stack.block).__name__ == kind and stack.depth == deep.depth == 7
+        assert stack.output.shape == deep.output.shape
+        assert plain.output_shape == ours.output_shape == (None, 10)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_bsnn import datasets
-from keras_bsnn._train._networks import MODELS
+from keras_bsnn._train._networks import DEFAULTS, MODELS
 from keras_bsnn.callbacks import BackupAndRestore
 
 
@@ -35,14 +35,19 @@ def _add_network(group: Any) -> None:
         default="bsnn",
         help="how the signal keeps its size: bsnn (orthogonal kernels and a normalized "
         "activation), batchnorm (batch normalization behind orthogonal kernels) or "
-        "roaf (a fixed orthogonal matrix beside each layer); default: bsnn",
+        "roaf (a fixed orthogonal matrix beside each layer); and the same of "
+        "convolutions, bsnn_cnn, batchnorm_cnn, roaf_cnn; default: bsnn",
     )
     add("--depth", type=int, default=200, help="number of hidden layers; default: 200")
-    add("--units", type=int, default=128, help="width of each layer; default: 128")
+    add(
+        "--units",
+        type=int,
+        help="width of each layer, of a CNN its filters; default: 128, of a CNN 16",
+    )
     add(
         "--activation",
         help="its name in Keras, such as tanh or relu; default: gelu, tanh or relu (of "
-        "bsnn, batchnorm, roaf)",
+        "bsnn, batchnorm, roaf), relu, tanh or tanh (of the CNNs)",
     )
     add(
         "--eta",
@@ -55,14 +60,14 @@ def _add_network(group: Any) -> None:
     add(
         "--c",
         type=float,
-        default=3.0,
         help="roaf: signals and gradients shrink by about exp(-c): larger gives what "
-        "is trained more weight, smaller is nearer to a linear network; default: 3",
+        "is trained more weight, smaller is nearer to a linear network; default: 3, of "
+        "roaf_cnn 1",
     )
     add(
         "--filter",
-        default="haar",
-        help="roaf: the fixed matrix, as of ROAFDense; default: haar",
+        help="roaf: the fixed matrix, as of ROAFDense; default: haar, of roaf_cnn "
+        "permutation",
     )
 
 
@@ -93,7 +98,7 @@ def _add_training(group: Any) -> None:
         "--learning-rate",
         type=float,
         help="largest one, after the warm-up; default: 0.05 at any depth and width, "
-        "0.01 of roaf",
+        "0.1 of bsnn_cnn, 0.01 of roaf and roaf_cnn",
     )
     add("--seed", type=int, default=0, help="of weights and batches; default: 0")
     add(
@@ -119,7 +124,7 @@ def _add_results(group: Any) -> None:
 
 def with_defaults(args: Namespace) -> Namespace:
     """The arguments, with those that differ between kinds of networks."""
-    for name in ("activation", "learning_rate"):
+    for name in DEFAULTS:
         if getattr(args, name) is None:
             setattr(args, name, getattr(MODELS[args.model], name))
     return args

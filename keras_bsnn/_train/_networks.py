@@ -8,11 +8,16 @@ import keras
 
 from keras_bsnn import datasets, models
 from keras_bsnn.layers import DepthStack
+from keras_bsnn.models import _stem
 from keras_bsnn.optimizers import StiefelMuon
+
+BACKEND = keras.backend.backend()
 
 
 class Network(NamedTuple):
     """A kind of deep network.
+
+    The fields `DEFAULTS` are arguments of the command that depend on it.
 
     Attributes:
         make: A function of `keras_bsnn.models`.
@@ -20,6 +25,11 @@ class Network(NamedTuple):
         options: The names of further arguments of the command that it takes.
         optimizer: The class of its optimizer.
         learning_rate: The one by default.
+        units: The width of a layer by default; of a CNN, its filters.
+        c: What the function calls so.
+        filter: What the function calls so.
+        is_cnn: Whether its layers are convolutions.
+        is_normalized: Whether it has batch normalization.
     """
 
     make: Callable
@@ -27,14 +37,39 @@ class Network(NamedTuple):
     options: tuple[str, ...] = ("eta",)
     optimizer: type = StiefelMuon
     learning_rate: float = 0.05  # at any depth and width
+    units: int = 128
+    c: float = 3.0
+    filter: str = "haar"
+    is_cnn: bool = False
+    is_normalized: bool = False
+
+
+DEFAULTS = ("activation", "learning_rate", "units", "c", "filter")
+BSNN = Network(models.bsnn_mlp, "gelu")
+BATCHNORM = Network(models.batchnorm_mlp, "tanh", is_normalized=True)
+ROAF = Network(
+    models.roaf_mlp,
+    "relu",
+    options=("c", "filter"),
+    optimizer=keras.optimizers.Adam,
+    learning_rate=0.01,
+)
+
+
+def _cnn(network, make, activation, **changed):
+    """The network of convolutions that goes with one of dense layers."""
+    return network._replace(
+        make=make, activation=activation, units=16, is_cnn=True, **changed
+    )
 
 
 MODELS = {
-    "bsnn": Network(models.bsnn_mlp, "gelu"),
-    "batchnorm": Network(models.batchnorm_mlp, "tanh"),
-    "roaf": Network(
-        models.roaf_mlp, "relu", ("c", "filter"), keras.optimizers.Adam, 0.01
-    ),
+    "bsnn": BSNN,
+    "batchnorm": BATCHNORM,
+    "roaf": ROAF,
+    "bsnn_cnn": _cnn(BSNN, models.bsnn_cnn, "relu", learning_rate=0.1),
+    "batchnorm_cnn": _cnn(BATCHNORM, models.batchnorm_cnn, "tanh"),
+    "roaf_cnn": _cnn(ROAF, models.roaf_cnn, "tanh", c=1.0, filter="permutation"),
 }
 
 
@@ -57,15 +92,33 @@ def plain_network(args: Namespace) -> keras.Model:
     """One of the same size, of Glorot weights and a plain activation."""
     activation = args.activation.removeprefix("gp_")
     image_set = datasets.IMAGE_SETS[args.dataset]
+    parts = _convolutions if MODELS[args.model].is_cnn else _dense
     return keras.Sequential(
         [
             keras.Input(image_set.shape),
-            keras.layers.Flatten(),
-            keras.layers.Dense(args.units, activation),
-            DepthStack(keras.layers.Dense(args.units, activation), args.depth),
+            *parts(args, activation, image_set.shape),
             keras.layers.Dense(image_set.classes),
         ]
     )
+
+
+def _dense(args, activation, shape):
+    return [
+        keras.layers.Flatten(),
+        keras.layers.Dense(args.units, activation),
+        DepthStack(keras.layers.Dense(args.units, activation), args.depth),
+    ]
+
+
+def _convolutions(args, activation, shape):
+    """Behind the same stem, with edges of zeros, as convolutions of Keras have them."""
+    block = keras.layers.Conv2D(args.units, 3, padding="same", activation=activation)
+    return [
+        *_stem.layers(None, shape, args.seed),
+        keras.layers.Conv2D(args.units, 1, activation=activation),
+        DepthStack(block, args.depth),
+        keras.layers.Flatten(),
+    ]
 
 
 def optimizer(batches: int, args: Namespace) -> keras.optimizers.Optimizer:
@@ -81,14 +134,21 @@ def optimizer(batches: int, args: Namespace) -> keras.optimizers.Optimizer:
 
 
 def compiled(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, args: Namespace
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    args: Namespace,
+    is_plain: bool = False,
 ) -> keras.Model:
-    """The model, to be trained to classify."""
+    """The model, to be trained to classify.
+
+    A plain CNN is many times slower with XLA on processors, and TensorFlow needs none.
+    """
+    is_slow = is_plain and MODELS[args.model].is_cnn
     model.compile(
         optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        jit_compile=args.jit,
+        jit_compile=args.jit and not (is_slow and BACKEND == "tensorflow"),
     )
     model.optimizer.build(model.trainable_variables)  # or TensorFlow traces twice
     return model

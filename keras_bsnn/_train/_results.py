@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_bsnn import diagnostics, export, manifolds, plots
+from keras_bsnn._train._networks import MODELS
 from keras_bsnn._types import Array
 
 
@@ -112,7 +113,8 @@ def show(result: dict[str, Any], args: Namespace) -> None:
     from rich.console import Console  # which Keras brings
     from rich.table import Table
 
-    table = Table(title=f"{args.dataset}, {args.depth} layers of {args.units} units")
+    widths = f"{args.units} {'filters' if MODELS[args.model].is_cnn else 'units'}"
+    table = Table(title=f"{args.dataset}, {args.depth} layers of {widths}")
     table.add_column("")
     for label in result["accuracy"]:
         table.add_column(label, justify="right")

@@ -84,7 +84,7 @@ def fit(model: keras.Model, data: dict[str, Any], args: Namespace) -> None:
     backup, steps = checkpoint(args), len(data["fit"])
     # From 0 on, but in a run that was killed.
     batches = _batches(args, seed=args.seed, start=backup.batches)
-    history = args.out / "history.csv"
+    history, network = args.out / "history.csv", _networks.MODELS[args.model]
     if args.resume:
         _keep_epochs(history, backup.batches // steps)
     model.fit(
@@ -98,7 +98,7 @@ def fit(model: keras.Model, data: dict[str, Any], args: Namespace) -> None:
             keras.callbacks.TerminateOnNaN(),
             SayWhere(),
             Retract(),
-            *([RecalibrateBatchNorm(data["train"])] * (args.model == "batchnorm")),
+            *([RecalibrateBatchNorm(data["train"])] * network.is_normalized),
             backup,
         ],
     )
@@ -125,6 +125,6 @@ def _keep_epochs(history: Path, count: int) -> None:
 def _fitted_plain_network(data: dict[str, Any], args: Namespace) -> keras.Model:
     print("The same with a plain activation, Glorot weights, and Adam:")
     plain = _networks.plain_network(args)
-    plain = _networks.compiled(plain, keras.optimizers.Adam(), args)
+    plain = _networks.compiled(plain, keras.optimizers.Adam(), args, is_plain=True)
     plain.fit(data["fit"], epochs=args.epochs, shuffle=False, verbose=2)
     return plain

@@ -16,15 +16,23 @@ CONVOLUTION = (
     "keras_bsnn.layers.OrthogonalConv{}D(filters, activation='gp_tanh'), a convolution "
     "that keeps the length of every input and a normalized activation"
 )
-ADVICE = {
-    "BatchNormalization": (
-        "keras_bsnn.layers.BatchNormDense, whose kernels are orthogonal: with these, "
-        "batch normalization bounds gradients at any depth"
-    ),
-    "Add": (
-        "keras_bsnn.layers.ROAFDense(units, alpha=1 - 1 / depth) in place of residual "
-        "sums, which grow with each term"
-    ),
+NORMALIZATION = (
+    "keras_bsnn.layers.BatchNorm{}, whose kernels are orthogonal: with these, batch "
+    "normalization bounds gradients at any depth"
+)
+SUM = (
+    "keras_bsnn.layers.ROAF{}, alpha=1 - 1 / depth) in place of residual sums, which "
+    "grow with each term"
+)
+SEQUENCES: dict = {None: CONVOLUTION.format(1)}
+IMAGES = {
+    "BatchNormalization": NORMALIZATION.format("Conv2D"),
+    "Add": SUM.format("Conv2D(filters"),
+    None: f"{CONVOLUTION.format(2)}, or keras_bsnn.models.bsnn_cnn",
+}
+FEATURES = {
+    "BatchNormalization": NORMALIZATION.format("Dense"),
+    "Add": SUM.format("Dense(units"),
     None: (
         "keras_bsnn.layers.OrthogonalDense(units, 'gp_tanh'), an orthogonal kernel and "
         "a normalized activation, or keras_bsnn.models.bsnn_mlp"
@@ -43,9 +51,10 @@ def sentences(report: "SignalReport") -> list[str]:
 def _advice(kinds):
     """What to try, in the words for convolutions where these are more than half."""
     convolutions = [n for kind in kinds for n in "12" if f"Conv{n}D" in kind]
+    advice = FEATURES
     if len(convolutions) > sum("Dense" in kind for kind in kinds):
-        return CONVOLUTION.format(max(convolutions))
-    return next(w for kind, w in ADVICE.items() if kind is None or kind in kinds)
+        advice = IMAGES if "2" in convolutions else SEQUENCES
+    return next(w for kind, w in advice.items() if kind is None or kind in kinds)
 
 
 def faults(report: "SignalReport") -> list[str]:

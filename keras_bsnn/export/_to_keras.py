@@ -15,11 +15,12 @@ def to_keras(model: keras.Model, largest_depth: int = 1000) -> keras.Model:
     It is equal in evaluation. Normalized activations and batch normalization are merged
     into the kernels and biases next to them; consecutive affine layers become one; a
     shaped activation becomes a sum, or for a ReLU, a leaky ReLU; an additive filter
-    becomes two dense layers and a sum. An orthogonal convolution becomes a plain one of
-    its explicit kernel, and around it, where it is circular, layers that crop and
-    concatenate; of a normalized activation, only the shift does not go through an edge
-    of zeros, and stays in a `Rescaling`. Everything is computed in float64, and rounded
-    once. Layers of Keras itself lose the constraints and initializers of this package.
+    becomes two dense layers, or convolutions, and a sum. An orthogonal convolution
+    becomes a plain one of its explicit kernel, and around it, where it is circular,
+    layers that crop and concatenate; of a normalized activation, only the shift does
+    not go through an edge of zeros, and stays in a `Rescaling`. Everything is computed
+    in float64, and rounded once. Layers of Keras itself lose the constraints and
+    initializers of this package.
 
     Args:
         model: A built `keras.Sequential`, or a functional model, in which each layer

@@ -3,9 +3,11 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_bsnn import _backend
 from keras_bsnn._types import Activation, Identifier, Shape, Tensor
+from keras_bsnn.layers import _conv_export
 from keras_bsnn.layers._batch_normalized import BatchNormalized
 from keras_bsnn.layers._matrix_conv import MatrixConv
 
@@ -153,6 +155,12 @@ class BatchNormConv2D(BatchNormalized, MatrixConv):
     def project(self, inputs: Tensor) -> Tensor:
         """The convolution in float32 or wider, before normalization."""
         return _backend.at_least_float32(self.linear(inputs))
+
+    def export_steps(self) -> list:
+        """What the layer computes in evaluation, for `keras_bsnn.export`."""
+        convolution = self._convolved(np.zeros(self.filters))
+        steps = [convolution, self._normalization_step()]
+        return _conv_export.of_images(self, steps)
 
     def independent_samples(self, sizes: list[int]) -> int:
         """How many samples can be linearly independent, of all that are normalized.

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bsnn import activations
+from keras_bsnn import _backend, _steps, activations
 from keras_bsnn._types import Activation, Config, Identifier, Tensor
 from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.ops import _check
@@ -97,11 +97,31 @@ class BatchNormalized(keras.layers.Layer):
         raise NotImplementedError(f"{type(self).__name__} must define `project`.")
 
     def call(self, inputs: Tensor, training: bool | None = False) -> Tensor:
-        x = self._normalized(self.project(inputs), training and self.trainable)
-        x = self._gain * x
+        x = self._scaled(self.project(inputs), training and self.trainable)
+        return self.activation(ops.cast(x, self.compute_dtype))
+
+    def _scaled(self, x, training):
+        """What is projected, normalized and multiplied by all that follows."""
+        x = self._gain * self._normalized(x, training)
         if self.affine:
             x = self._along(self.scale, x) * x + self._along(self.offset, x)
-        return self.activation(ops.cast(x, self.compute_dtype))
+        return x
+
+    def _normalization_step(self) -> _steps.Scaled:
+        """The normalization in evaluation, as a step for `keras_bsnn.export`.
+
+        It is seen by what becomes of a projection of zeros, and of ones.
+        """
+        with _backend.float64():
+            input_shape = self.get_build_config()["input_shape"]
+            wide = _steps.in_float64(self, input_shape)
+            shape = [1] * len(input_shape)
+            shape[self.axis] = self.moving_variance.shape[0]
+            pair = np.stack([np.zeros(shape), np.ones(shape)])
+            pair = ops.convert_to_tensor(pair, "float64")
+            found = [wide._scaled(x, training=False) for x in pair]
+            zero, one = (ops.convert_to_numpy(x).reshape(-1) for x in found)
+        return _steps.Scaled(one - zero, zero)
 
     def _along(self, of_features, x):
         """Numbers of the features, in a shape that broadcasts with a tensor."""

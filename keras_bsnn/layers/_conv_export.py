@@ -1,46 +1,73 @@
-"""What an orthogonal convolution computes, as steps for `keras_bsnn.export`."""
+"""What convolutions compute, as steps for `keras_bsnn.export`."""
 
-import keras
 import numpy as np
 
 from keras_bsnn import _facts, _steps
 from keras_bsnn._convolved import Convolved, Grid, Permuted
 
 
-def steps(layer, kernel, geometry):
-    """The steps of a layer in evaluation.
+def of_images(layer, steps):
+    """The steps of a layer in evaluation, with its activation.
 
     Axes are moved where channels come first, as Keras has no such convolution on
     processors: those of consecutive layers cancel out.
 
     Args:
         layer: A built convolution of this package.
-        kernel: Array in float64, its explicit kernel.
-        geometry: A `_conv_geometry.Geometry`.
+        steps: List of steps, what it computes of channels that come last, before the
+            activation.
     """
-    bias = np.zeros(layer.filters)
-    if layer.use_bias:
-        bias = _steps.rounded(keras.ops.convert_to_numpy(layer.bias))
+    activation = _steps.of_activation(layer.activation)
+    if layer.data_format == "channels_last":
+        return [*steps, *activation]
+    to, back = moves_of_axes(layer.rank)
+    if _facts.is_pointwise(layer.activation):
+        return [to, *steps, *activation, back]
+    return [to, *steps, back, *activation]
+
+
+def moves_of_axes(rank):
+    """From channels that come first to those that come last, and back."""
+    to = Permuted((*range(2, 2 + rank), 1))
+    return to, Permuted((1 + rank, *range(1, 1 + rank)))
+
+
+def convolved(kernel, bias, geometry, groups, is_transposed):
+    """The step of an orthogonal convolution.
+
+    Args:
+        kernel: Array in float64, the explicit kernel.
+        bias: Array of shape `(filters,)`.
+        geometry: A `_conv_geometry.Geometry`.
+        groups: Integer.
+        is_transposed: Boolean.
+    """
     margins = tuple((r // 2, r - r // 2) for r in geometry.reach)
     grid = Grid(
         geometry.strides,
         geometry.dilation_rate,
         margins,
         geometry.padding != "same",
-        layer.groups,
+        groups,
     )
-    if layer.is_transposed:
+    if is_transposed:
         kernel, grid = _transposed(kernel, grid)
-    convolved = Convolved(kernel, bias, grid)
-    activation = _steps.of_activation(layer.activation)
-    if layer.data_format == "channels_last":
-        return [convolved, *activation]
-    space = range(2, 2 + geometry.rank)
-    to = Permuted((*space, 1))
-    back = Permuted((1 + geometry.rank, *range(1, 1 + geometry.rank)))
-    if _facts.is_pointwise(layer.activation):
-        return [to, convolved, *activation, back]
-    return [to, convolved, back, *activation]
+    return Convolved(kernel, bias, grid)
+
+
+def around(kernel, bias, dilation_rate=(1, 1)):
+    """The step of a plain convolution of stride 1 that goes around the image.
+
+    Args:
+        kernel: Array of shape `(height, width, channels, filters)`.
+        bias: Array of shape `(filters,)`.
+        dilation_rate: Pair of integers.
+    """
+    pairs = zip(kernel.shape, dilation_rate, strict=False)
+    reach = [(size - 1) * rate for size, rate in pairs]
+    margins = tuple((r // 2, r - r // 2) for r in reach)
+    grid = Grid((1, 1), tuple(dilation_rate), margins, is_circular=True)
+    return Convolved(kernel.astype("float64"), bias.astype("float64"), grid)
 
 
 def _transposed(kernel, grid):

@@ -3,9 +3,10 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_bsnn import _backend, _facts, activations
+from keras_bsnn import _facts, _steps, activations
 from keras_bsnn._types import Activation, Config, Identifier, Shape, Tensor
 from keras_bsnn.depth import Layer, Rule
 from keras_bsnn.layers import _conv_export, _identifiers
@@ -103,11 +104,10 @@ class OrthogonalConv(MatrixConv):
 
     def export_steps(self) -> list:
         """What the layer computes in evaluation, for `keras_bsnn.export`."""
-        with _backend.float64():
-            values = (ops.convert_to_numpy(kernel) for kernel in self.kernels)
-            wide = [ops.convert_to_tensor(v, "float64") for v in values]
-            kernel = ops.convert_to_numpy(self._explicit(wide))
-        return _conv_export.steps(self, kernel, self._geometry)
+        bias = np.zeros(self.filters)
+        if self.use_bias:
+            bias = _steps.rounded(ops.convert_to_numpy(self.bias))
+        return _conv_export.of_images(self, [self._convolved(bias)])
 
     def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object

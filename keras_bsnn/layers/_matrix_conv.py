@@ -4,13 +4,16 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend
+from keras_bsnn._convolved import Convolved
 from keras_bsnn._types import Config, Identifier, Shape, Tensor
 from keras_bsnn.depth import Layer
 from keras_bsnn.layers import (
     _conv_arguments,
+    _conv_export,
     _conv_geometry,
     _conv_path,
     _conv_starts,
@@ -190,14 +193,27 @@ class MatrixConv(keras.layers.Layer):
             transpose, `(*kernel_size, filters / groups, channels)`.
 
         Raises:
-            ValueError: If `padding="bounce"`, which no convolution equals.
+            ValueError: If `padding="bounce"`, which no convolution equals, unless
+                `kernel_size=strides`, which reads nothing outside of the image.
         """
-        if self.padding == "bounce":
-            kind = "'circular' or 'same' for a plain convolution to equal the layer"
+        return self._explicit([_backend.read(kernel) for kernel in self.kernels])
+
+    def _explicit(self, kernels):
+        if self.padding == "bounce" and self._geometry.moves:
+            kind = f"'circular' or 'same' for a convolution to equal {self.name!r}"
             raise _check.refusal("padding", kind, self.padding)
-        kernels = [_backend.read(kernel) for kernel in self.kernels]
         grouped = [ops.reshape(k, (self.groups, *k.shape[-2:])) for k in kernels]
         return self._geometry.explicit_kernel(grouped, *self._widths)
+
+    def _convolved(self, bias: np.ndarray) -> Convolved:
+        """The convolution and a bias, as a step for `keras_bsnn.export`."""
+        with _backend.float64():
+            values = (ops.convert_to_numpy(kernel) for kernel in self.kernels)
+            wide = [ops.convert_to_tensor(v, "float64") for v in values]
+            kernel = ops.convert_to_numpy(self._explicit(wide))
+        return _conv_export.convolved(
+            kernel, bias, self._geometry, self.groups, self.is_transposed
+        )
 
     def assert_orthogonal(self, eps: float = 1e-5) -> None:
         """Checks that the matrices are orthogonal.

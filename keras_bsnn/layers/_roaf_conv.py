@@ -3,13 +3,16 @@
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
+from keras_bsnn import _backend, _steps
 from keras_bsnn._types import Activation, Config, Identifier
 from keras_bsnn.depth import Rule
-from keras_bsnn.layers import _conv_arguments, _filters
-from keras_bsnn.layers._roaf_conv_rule import ROAFConvRule, Taps
+from keras_bsnn.layers import _conv_arguments, _conv_export, _filters
+from keras_bsnn.layers._roaf_conv_rule import Moving, ROAFConvRule, Taps
 from keras_bsnn.layers._roaf_layer import ROAFLayer
-from keras_bsnn.ops import _check
+from keras_bsnn.ops import _check, roaf
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
@@ -139,6 +142,38 @@ class ROAFConv2D(ROAFLayer):
             taps=Taps(self.kernel_size, self.dilation_rate),
             channels_first=self.data_format == "channels_first",
         )
+
+    def export_steps(self) -> list:
+        """What the layer computes in evaluation, for `keras_bsnn.export`."""
+        zeros = np.zeros(self.filters)
+        filtered = _conv_export.around(self._kernel_of_filter(), zeros)
+        bias = ops.convert_to_numpy(self.bias) if self.use_bias else zeros
+        kernel = ops.convert_to_numpy(self.kernel)
+        inner = _conv_export.around(kernel, bias, self.dilation_rate)
+        beta = _steps.scaled(roaf.beta_of(self.alpha, self.beta))
+        both = _steps.Sum(
+            (
+                [filtered, _steps.scaled(self.alpha)],
+                [inner, *_steps.of_activation(self.activation), beta],
+            )
+        )
+        if self.data_format == "channels_last":
+            return [both]
+        to, back = _conv_export.moves_of_axes(2)
+        return [to, both, back]
+
+    def _kernel_of_filter(self):
+        """Of 3 x 3 taps: what becomes of single pixels, seen from the other side."""
+        pixels = np.zeros((self.filters, 3, 3, self.filters))
+        pixels[:, 1, 1] = np.eye(self.filters)
+        layer = self.depth_tensors()
+        filter = Moving(_filters.get(self.filter))
+        with _backend.float64():
+            pixels = ops.convert_to_tensor(pixels, "float64")
+            parameters = [_backend.read(z) for z in (*layer.constants, *layer.fixed)]
+            moved = filter.apply(pixels, *parameters)
+            responses = ops.convert_to_numpy(moved)
+        return np.moveaxis(responses[:, ::-1, ::-1], 0, 2)
 
     def get_config(self) -> Config:
         own = ("filters", "kernel_size", "dilation_rate", "data_format")

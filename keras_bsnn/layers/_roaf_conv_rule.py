@@ -6,6 +6,7 @@ import math
 from keras import ops
 
 from keras_bsnn.layers._filters import Filter
+from keras_bsnn.layers._moves import rolled
 from keras_bsnn.layers._roaf_rule import ROAFRule
 
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))
@@ -115,5 +116,5 @@ def _moved(x, sign):
 def _rolled(x, down, right):
     """Moves images in a circle."""
     for axis, step in ((-3, down), (-2, right)):
-        x = ops.roll(x, step, len(x.shape) + axis) if step else x
+        x = rolled(x, len(x.shape) + axis, step)
     return x

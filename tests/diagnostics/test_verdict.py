@@ -99,15 +99,30 @@ def report_on_noise(model, size):
 
 @pytest.mark.parametrize("axes", [1, 2])
 def test_convolutions_are_told_of_convolutions(axes):
-    """With batch normalization, too: a dense layer takes no place of theirs."""
+    advice = advice_on(axes, keras.layers.Identity())
+    assert f"keras_bsnn.layers.OrthogonalConv{axes}D(filters" in advice
+    assert ("keras_bsnn.models.bsnn_cnn" in advice) == (axes == 2)
+    assert "Dense" not in advice
+
+
+def test_convolutions_with_normalization_or_sums():
+    """There is a layer of each for images, and neither for sequences."""
+    normalization, block = keras.layers.BatchNormalization, "keras_bsnn.layers."
+    assert f"{block}BatchNormConv2D, whose" in advice_on(2, normalization())
+    assert f"{block}OrthogonalConv1D(filters" in advice_on(1, normalization())
+    inputs = keras.Input((6, 5, 8))
+    twice = keras.Model(inputs, keras.layers.add([inputs, inputs]))
+    assert f"{block}ROAFConv2D(filters, alpha=1 - 1 / depth)" in advice_on(2, twice)
+
+
+def advice_on(axes, first):
+    """On plain convolutions behind another layer."""
     size, kind = (6, 5)[:axes], f"Conv{axes}D"
     plain = getattr(keras.layers, kind)(8, 3, padding="same", activation="relu")
-    normalization = keras.layers.BatchNormalization()
-    layers = [normalization, DepthStack(plain, 40), keras.layers.Flatten()]
+    layers = [first, DepthStack(plain, 40), keras.layers.Flatten()]
     layers += [keras.layers.Dense(3)]
     verdict = report_on_noise(of(*layers, shape=(*size, 8)), size).verdict
-    assert f"Try keras_bsnn.layers.Orthogonal{kind}(filters" in verdict
-    assert "Dense" not in verdict.split("Try")[1]
+    return verdict.split("Try")[1]
 
 
 def of(*layers, shape):
