@@ -23,3 +23,8 @@ def data_format(value: str | None) -> str:
         kind = f"one of {list(FORMATS)}, or None"
         raise _check.refusal("data_format", kind, value, known=FORMATS)
     return value
+
+
+def channel_axis(data_format: str) -> int:
+    """The axis of the channels in a batch of images."""
+    return 1 if data_format == "channels_first" else -1

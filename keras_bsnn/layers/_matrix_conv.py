@@ -138,7 +138,7 @@ class MatrixConv(keras.layers.Layer):
 
     @property
     def _channel_axis(self):
-        return 1 if self.data_format == "channels_first" else -1
+        return _conv_arguments.channel_axis(self.data_format)
 
     @property
     def kernels(self) -> list[keras.Variable]:

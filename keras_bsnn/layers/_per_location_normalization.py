@@ -72,7 +72,7 @@ class PerLocationNormalization(keras.layers.Layer):
 
     @property
     def _axis(self):
-        return 1 if self.data_format == "channels_first" else -1
+        return _conv_arguments.channel_axis(self.data_format)
 
     @property
     def _channels(self):

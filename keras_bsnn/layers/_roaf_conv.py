@@ -128,7 +128,7 @@ class ROAFConv2D(ROAFLayer):
         self.kernel_size = size
         self.dilation_rate = rate
         self.data_format = data_format
-        axis = 1 if data_format == "channels_first" else -1
+        axis = _conv_arguments.channel_axis(data_format)
         self.input_spec = keras.InputSpec(ndim=4, axes={axis: filters})
 
     @property
