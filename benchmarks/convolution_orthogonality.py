@@ -8,15 +8,15 @@
 `OrthogonalConv2D(channels)` alone, or three in a `DepthStack`, is trained to random
 targets for `--steps` steps, each with a batch of its own. Recorded is the largest
 `|s - 1|` of the singular values `s` of the whole operator, of all layers one after the
-other, without activation: its matrix has the responses to all pixels as rows, which are
-computed in float32 from the weights as they are.
+other, without bias and activation: its matrix has the responses to all pixels as rows,
+which are computed in float32 from the weights as they are.
 """
 
 import keras
 import numpy as np
 from runner import BACKENDS, Choice, Experiment, markdown, tensorflow_first
 
-from keras_bsnn import _backend, optimizers
+from keras_bsnn import manifolds, optimizers
 from keras_bsnn.layers import DepthStack, OrthogonalConv2D
 
 OPTIMIZERS = {
@@ -29,39 +29,52 @@ DEPTHS = {"alone": None, "stack of 3": 3}
 
 
 def run(args, layer, optimizer, policy, jit):
+    model, start, linear = trained(args, layer, optimizer, policy, jit)
+    moved = zip(start, linear.get_weights(), strict=True)
+    found = {
+        **{"steps": int(model.optimizer.iterations), "largest_error": error(linear)},
+        "moved": max(float(np.abs(new - old).max()) for old, new in moved),
+    }
+    linear.set_weights(start)
+    return {**found, "before": error(linear)}
+
+
+def trained(args, layer, optimizer, policy, jit):
+    """A model, its matrices before training, and its linear part, in float32."""
     keras.utils.set_random_seed(args.seed)
     shape = (args.size, args.size, args.channels)
 
-    def make(activation, policy):
-        block = OrthogonalConv2D(args.channels, activation=activation, dtype=policy)
+    def make(dtype, **arguments):
+        block = OrthogonalConv2D(args.channels, dtype=dtype, **arguments)
         count = DEPTHS[layer]
-        hidden = DepthStack(block, count, dtype=policy) if count else block
+        hidden = DepthStack(block, count, dtype=dtype) if count else block
         return keras.Sequential([keras.Input(shape), hidden])
 
-    model, linear = make("gp_tanh", policy), make(None, "float32")
+    model = make(policy, activation="gp_tanh")
     model.compile(OPTIMIZERS[optimizer](), "mse", jit_compile=jit)
-    start = model.get_weights()
-    linear.set_weights(start)
-    before = error(linear, shape)
+    linear = make("float32", use_bias=False)  # a bias would only be rounded
+    linear.compile(jit_compile=keras.backend.backend() == "jax")
+    start = matrices(model)
     count = args.steps * args.batch_size
-    x, y = np.random.default_rng(args.seed).standard_normal((2, count, *shape), "float32")
+    random = np.random.default_rng(args.seed)
+    x, y = random.standard_normal((2, count, *shape), dtype="float32")
     model.fit(x, y, args.batch_size, shuffle=False, verbose=0)
-    linear.set_weights(model.get_weights())
-    pairs = zip(start, model.get_weights(), strict=True)
-    return {
-        **{"steps": int(model.optimizer.iterations), "before": before},
-        "largest_error": error(linear, shape),
-        "moved": max(float(np.abs(new - old).max()) for old, new in pairs),
-    }
+    linear.set_weights(matrices(model))
+    return model, start, linear
 
 
-def error(linear, shape):
-    """The largest distance of a singular value to 1."""
+def matrices(model):
+    kernels = manifolds.constrained(model.trainable_variables)
+    return [keras.ops.convert_to_numpy(kernel) for kernel, _ in kernels]
+
+
+def error(linear):
+    """The largest distance to 1 of a singular value of a linear model."""
+    shape = linear.input_shape[1:]
     size = int(np.prod(shape))
     pixels = np.eye(size, dtype="float32").reshape(size, *shape)
-    images = keras.ops.convert_to_tensor(np.concatenate([pixels, 0 * pixels[:1]]))
-    responses = keras.ops.convert_to_numpy(_backend.compiled(linear, True)(images))
-    matrix = (responses[:-1] - responses[-1]).reshape(size, -1).astype("float64")
+    responses = linear.predict(pixels, batch_size=size, verbose=0)
+    matrix = responses.reshape(size, -1).astype("float64")
     return float(np.abs(np.linalg.svd(matrix, compute_uv=False) - 1).max())
 
 
