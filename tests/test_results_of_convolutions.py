@@ -27,7 +27,9 @@ def test_what_is_said_of_a_step_of_a_convolution():
     others = [name for name in of if name.startswith(("orthogonium", "torch param"))]
     assert len(others) == 3
     for name in others:
-        assert ours < 0.5 * steps[name]
+        assert ours < steps[name]
+        for mode in ("TensorFlow XLA", "JAX"):
+            assert steps[f"ours, {mode}"] < 0.5 * steps[name]
     assert all(of[f"ours, {m}"]["largest_error"] < 1e-5 for m in ("TensorFlow", "JAX"))
 
 
