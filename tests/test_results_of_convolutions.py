@@ -8,10 +8,12 @@ def record(name):
 
 
 def test_what_is_said_of_singular_values_of_convolutions():
-    for backend in ("tensorflow", "jax"):
+    for backend, count in (("tensorflow", 32), ("jax", 22)):  # JAX, no jit: 6 alone
         rows = record(f"convolution_orthogonality_{backend}")
         keys = ("layer", "optimizer", "policy", "jit")
-        assert len({tuple(row[key] for key in keys) for row in rows}) == 2 * 4 * 2 * 2
+        assert (
+            len({tuple(row[key] for key in keys) for row in rows}) == len(rows) == count
+        )
         for row in rows:
             assert row["steps"] == 200 and row["moved"] > 0.01
             assert max(row["before"], row["largest_error"]) < 1e-5
