@@ -13,7 +13,9 @@ the precision "highest", relative to their largest entry.
 import functools
 import itertools
 import warnings
+from argparse import Namespace
 
+import convolution_orthogonality
 import jax
 import keras
 import numpy as np
@@ -107,7 +109,26 @@ def of_training(make, policy):
 def against_cpu(make, shape):
     """The largest difference of outputs and gradients, relative to the largest."""
     layer = make()
+    devices = (jax.devices()[0], jax.devices("cpu")[0])
+    return difference(*(outputs_and_gradients(layer, shape, d) for d in devices))
+
+
+def of_implementations(make, shape):
+    """The same between products with shifts and the convolution of the device."""
+    layer = make()
     layer.build(shape)
+    config = {**layer.get_config(), "implementation": "conv"}
+    other = type(layer).from_config(config)
+    other.build(shape)
+    other.set_weights(layer.get_weights())
+    pair = (layer, other)
+    found = [outputs_and_gradients(x, shape, jax.devices()[0]) for x in pair]
+    return difference(*found)
+
+
+def outputs_and_gradients(layer, shape, device):
+    if not layer.built:
+        layer.build(shape)
     state = layer.trainable_variables, layer.non_trainable_variables
     state = [[v.value for v in variables] for variables in state]
 
@@ -116,11 +137,24 @@ def against_cpu(make, shape):
         return keras.ops.mean(keras.ops.square(y - 1)), y
 
     step = jax.jit(jax.value_and_grad(loss, argnums=(0, 2), has_aux=True))
-    results = []
-    for device in (jax.devices()[0], jax.devices("cpu")[0]):
-        results.append(step(*jax.device_put((*state, data(*shape)), device)))
-    pairs = zip(*map(jax.tree.leaves, jax.device_get(results)), strict=True)
+    found = step(*jax.device_put((*state, data(*shape)), device))
+    return jax.tree.leaves(jax.device_get(found))
+
+
+def difference(found, others):
+    pairs = zip(found, others, strict=True)
     return max(np.abs(a - b).max() / np.abs(b).max() for a, b in pairs)
+
+
+def of_operator(optimizer, policy):
+    """That of the singular values of three convolutions after 100 steps."""
+    sizes = {"channels": 16, "size": 8, "batch_size": 32, "steps": 100, "seed": 0}
+    given = Namespace(**sizes)
+    *_, linear = convolution_orthogonality.trained(
+        given, "stack of 3", optimizer, policy, jit=True
+    )
+    with jax.default_matmul_precision("highest"):
+        return convolution_orthogonality.error(linear)
 
 
 # The checks: a bound, a function that returns the largest value, and the precisions of
@@ -172,11 +206,39 @@ def of_layers():
     yield "ROAF, against the CPU", check
 
 
+def of_convolutions():
+    def convolution(**arguments):
+        return layers.OrthogonalConv2D(64, activation="gp_tanh", **arguments)
+
+    def stack():
+        return layers.DepthStack(convolution(), 50)
+
+    for name, arguments in {
+        "OrthogonalConv2D": {},
+        "OrthogonalConv2D, strides 2": {"kernel_size": 4, "strides": 2},
+    }.items():
+        make = functools.partial(convolution, **arguments)
+        check = functools.partial(of_implementations, make, (32, 8, 8, 64))
+        yield f"{name}, as products and as a convolution", check
+    check = functools.partial(against_cpu, stack, (32, 8, 8, 64))
+    yield "stack of OrthogonalConv2D, against the CPU", check
+
+
+def of_operators():
+    for policy, name in itertools.product(
+        ("float32", "mixed_bfloat16"), ("StiefelMuon", "SGD")
+    ):
+        check = functools.partial(of_operator, name, policy)
+        yield f"singular values of convolutions, {name}, {policy}", check
+
+
 ROUNDED = ("default", "bfloat16")
 CHECKS = {
     **{name: (BOUND, check, ROUNDED) for name, check in of_matrices()},
     **{name: (bound, check, ROUNDED) for name, bound, check in of_optimizers()},
     **{name: (1e-4, check, ("highest",)) for name, check in of_layers()},
+    **{name: (1e-4, check, ("highest",)) for name, check in of_convolutions()},
+    **{name: (BOUND, check, ROUNDED) for name, check in of_operators()},
 }
 EXPERIMENT = Experiment(
     __file__,

@@ -6,7 +6,9 @@
 # tells most comes first. What is in FOLDER, by default benchmarks/results/gpu, is not
 # measured anew, so that a second call measures what LIMIT, 540 seconds, cut off. PYTHON
 # chooses the interpreter; it needs this package, jax[cuda12] or jax[cuda13], and torch.
-# Where there is no GPU, SMALL=1 runs all of it at sizes that a CPU does in minutes.
+# PART=convolutions measures stacks of convolutions instead, next to a scan over those of
+# the device, which needs no torch. Where there is no GPU, SMALL=1 runs either at sizes
+# that a CPU does in minutes.
 set -eu
 
 here=$(dirname "$0")
@@ -20,11 +22,13 @@ export XLA_PYTHON_CLIENT_PREALLOCATE=false
 if [ -n "${SMALL:-}" ]; then
     steps=5 narrow=20,16,32 wide=5,64,32 shallow=10,16,32 deep=100,16,32 widest=4,96,32
     recipe=20,16,32 recipe_wide=20,32,32 sequence=50,16,8 sequence_long=100,16,8
+    images="10,8,4,8 10,16,4,8" images_deep=50,8,4,8 megabytes=16
 else
     steps=30 narrow=1000,64,128 wide=300,1024,4096 shallow=100,64,128
     deep=10000,64,128 widest=20,4096,4096
     recipe=200,128,128 recipe_wide=200,1024,1024
     sequence=784,256,100 sequence_long=10000,128,20
+    images="1000,32,8,128 1000,64,8,128" images_deep=10000,32,8,128 megabytes=1024
 fi
 
 end=$(($(date +%s) + ${LIMIT:-540}))
@@ -64,7 +68,28 @@ sequence() { # SIZE
         "jax.lax.scan by hand, unroll=16" torch.nn.LSTM
 }
 
+convolutions() { # SIZE, and the contenders next to ours
+    size=$1
+    shift
+    measure convolution_depth --floor --megabytes "$megabytes" --cases "$size" \
+        --contenders "ours, JAX" "$@"
+}
+
 mkdir -p "$out"
+if [ "${PART:-}" = convolutions ]; then
+    run correctness --checks "OrthogonalConv2D, as products and as a convolution" \
+        "OrthogonalConv2D, strides 2, as products and as a convolution" \
+        "stack of OrthogonalConv2D, against the CPU" \
+        "singular values of convolutions, StiefelMuon, float32" \
+        "singular values of convolutions, SGD, mixed_bfloat16"
+    scan="jax.lax.scan of convolutions"
+    for size in $images; do
+        convolutions "$size" "ours, no constraint, JAX" "$scan" "$scan, unroll=16" \
+            "ours as a convolution, JAX"
+    done
+    convolutions "$images_deep" "$scan"
+    exit
+fi
 run correctness
 graph="PyTorch, CUDA graph"
 stack "$narrow" jax.lax.scan "jax.lax.scan, unroll=16" "$graph"

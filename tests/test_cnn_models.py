@@ -106,6 +106,11 @@ def test_it_learns_stays_orthogonal_and_is_saved(tmp_path):
     assert history["accuracy"][-1] > 0.95
     for layer in orthogonal(model):
         layer.assert_orthogonal(1e-6)
+    *_, last_of_stem, _, _, _, _, _ = model.layers
+    columns = np.linalg.norm(
+        keras.ops.convert_to_numpy(last_of_stem.kernel)[0, 0], axis=0
+    )
+    np.testing.assert_allclose(columns, 0.5, atol=1e-4)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert_array_equal(model(x), again(x))

@@ -9,11 +9,6 @@ from keras_bsnn.layers import DepthStack, OrthogonalDense
 from keras_bsnn.models import _parts
 from keras_bsnn.ops import _check
 
-# Norm of the first kernel's columns. The outputs are normalized afterwards, so that any
-# norm would do; the columns grow to about three times this size as the kernel finds
-# where the data vary.
-FIRST_NORM = 0.5
-
 
 def bsnn_mlp(
     depth: int = 200,
@@ -105,9 +100,9 @@ def bsnn_mlp(
         keras.layers.Flatten(),
         keras.layers.Dense(
             units,
-            kernel_initializer=HaarOrthogonal(FIRST_NORM, seed=first),
+            kernel_initializer=HaarOrthogonal(_parts.FIRST_NORM, seed=first),
             kernel_constraint=keras.constraints.MinMaxNorm(
-                FIRST_NORM, FIRST_NORM, axis=0
+                _parts.FIRST_NORM, _parts.FIRST_NORM, axis=0
             ),
         ),
         keras.layers.UnitNormalization(),

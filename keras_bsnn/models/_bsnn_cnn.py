@@ -116,7 +116,12 @@ def bsnn_cnn(
     layers = [
         *_stem.layers(stem, input_shape, stem_seed),
         keras.layers.Conv2D(
-            widths[0], 1, kernel_initializer=HaarOrthogonal(seed=next(seeds))
+            widths[0],
+            1,
+            kernel_initializer=HaarOrthogonal(_parts.FIRST_NORM, seed=next(seeds)),
+            kernel_constraint=keras.constraints.MinMaxNorm(
+                _parts.FIRST_NORM, _parts.FIRST_NORM, axis=(0, 1, 2)
+            ),
         ),
         PerLocationNormalization(append_one=False),
         keras.layers.Activation(function),

@@ -12,6 +12,11 @@ from keras_bsnn.ops import _check, gaussian
 
 TOLERANCE = 5e-5  # as estimated; errors stay below 1e-4
 
+# Norm of the first kernel's columns. The outputs are normalized afterwards, so that any
+# norm would do; the columns grow to about three times this size as the kernel finds
+# where the data vary.
+FIRST_NORM = 0.5
+
 
 def classifier(
     layers: Iterable[keras.layers.Layer],
