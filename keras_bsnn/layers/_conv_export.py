@@ -42,11 +42,10 @@ def convolved(kernel, bias, geometry, groups, is_transposed):
         groups: Integer.
         is_transposed: Boolean.
     """
-    margins = tuple((r // 2, r - r // 2) for r in geometry.reach)
     grid = Grid(
         geometry.strides,
         geometry.dilation_rate,
-        margins,
+        _margins(geometry.reach),
         geometry.padding != "same",
         groups,
     )
@@ -64,10 +63,14 @@ def around(kernel, bias, dilation_rate=(1, 1)):
         dilation_rate: Pair of integers.
     """
     pairs = zip(kernel.shape, dilation_rate, strict=False)
-    reach = [(size - 1) * rate for size, rate in pairs]
-    margins = tuple((r // 2, r - r // 2) for r in reach)
+    margins = _margins((size - 1) * rate for size, rate in pairs)
     grid = Grid((1, 1), tuple(dilation_rate), margins, is_circular=True)
     return Convolved(kernel.astype("float64"), bias.astype("float64"), grid)
+
+
+def _margins(reach):
+    """How far each axis is read before a pixel and after it."""
+    return tuple((r // 2, r - r // 2) for r in reach)
 
 
 def _transposed(kernel, grid):
