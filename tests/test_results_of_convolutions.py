@@ -2,6 +2,9 @@
 
 from scripts import ROOT, result
 
+# Of checks on a GPU, by a part of their names.
+BOUNDS = {"as products": 2e-6, "against the CPU": 8e-6, "singular values": 4e-7}
+
 
 def record(name):
     return result(ROOT / "benchmarks" / "results" / f"{name}.json")
@@ -40,3 +43,31 @@ def test_what_is_said_of_compiling_stacks_of_convolutions():
     seconds = {(r["contender"], r["depth"]): r["compile_seconds"] for r in rows}
     for name in ("ours, TensorFlow XLA", "ours, JAX"):
         assert seconds[name, 10_000] < 1.5 * seconds[name, 100]
+
+
+def test_what_is_said_of_convolutions_on_a_gpu():
+    checks = record("gpu/convolutions/correctness")
+    assert len(checks) == 7 and all(row["is_right"] for row in checks)
+    of = {name: [r["largest"] for r in checks if name in r["check"]] for name in BOUNDS}
+    for name, bound in BOUNDS.items():
+        assert max(of[name]) < bound
+    rows = record("gpu/convolutions/convolution_depth")
+    assert {row["device"] for row in checks + rows} == {"NVIDIA H200"}
+    steps = {
+        (r["contender"], r["depth"], r["channels"]): r["step_microseconds_per_layer"]
+        for r in rows
+    }
+    found = [
+        [round(t, 1) for (_, *size), t in steps.items() if size == [depth, channels]]
+        for depth, channels in ((1000, 32), (1000, 64), (10_000, 32))
+    ]
+    assert found == [
+        [29.8, 29.4, 101.7, 68.5, 91.8],
+        [41.6, 41.4, 83.6, 83.4, 105.5],
+        [27.9, 108.6],
+    ]
+    ours = [row for row in rows if row["contender"] == "ours, JAX"]
+    assert all(7 < row["floor_ratio"] < 10 for row in ours)
+    memory = [round(r["peak_memory_bytes"] / 1e9) for r in rows if r["depth"] > 1000]
+    assert memory == [21, 49]
+    assert round(ours[-1]["compile_seconds"], 1) == 5.2
