@@ -3,11 +3,12 @@ import numpy as np
 import pytest
 from arrays import assert_array_equal
 from backends import HAS_XLA
+from networks import layers_of
 
 from keras_bsnn import diagnostics, models
 from keras_bsnn.activations import DepthShaped
 from keras_bsnn.callbacks import Retract
-from keras_bsnn.layers import DepthStack, OrthogonalConv2D
+from keras_bsnn.layers import OrthogonalConv2D
 from keras_bsnn.optimizers import StiefelMuon
 
 SHAPE = (8, 8, 1)
@@ -22,33 +23,23 @@ def data(samples=64):
     return x, y
 
 
-def orthogonal(model):
-    """The orthogonal layers of a model, also those in a stack."""
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, DepthStack):
-            found += [layer.layer_at(i) for i in range(layer.depth)]
-        elif isinstance(layer, OrthogonalConv2D):
-            found.append(layer)
-    return found
-
-
 @pytest.mark.parametrize("stacked", [True, False])
 def test_what_it_is_made_of(stacked):
     model = models.bsnn_cnn(12, 8, input_shape=SHAPE, stacked=stacked)
-    assert len(orthogonal(model)) == 12
+    assert len(layers_of(model, OrthogonalConv2D)) == 12
     assert len(model.layers) == 4 + (1 if stacked else 12) + 2
     assert model.output_shape == (None, 10)
-    activation = orthogonal(model)[0].activation
+    activation = layers_of(model, OrthogonalConv2D)[0].activation
     assert isinstance(activation, DepthShaped)
     assert (activation.depth, activation.eta) == (12, 0.15)
 
 
 def test_stages_are_joined_by_orthogonal_strides():
     model = models.bsnn_cnn((2, 9), (4, 8), stem=(), input_shape=SHAPE)
-    assert [layer.strides[0] for layer in orthogonal(model)] == [1, 1, 2] + 9 * [1]
-    assert [layer.filters for layer in orthogonal(model)] == 2 * [4] + 10 * [8]
-    assert orthogonal(model)[0].activation.depth == 12
+    layers = layers_of(model, OrthogonalConv2D)
+    assert [layer.strides[0] for layer in layers] == [1, 1, 2] + 9 * [1]
+    assert [layer.filters for layer in layers] == 2 * [4] + 10 * [8]
+    assert layers[0].activation.depth == 12
     flatten = model.layers[-2]
     assert flatten.input.shape == (None, 4, 4, 8)
 
@@ -104,7 +95,7 @@ def test_it_learns_stays_orthogonal_and_is_saved(tmp_path):
     model.compile(StiefelMuon(0.1), loss, metrics=["accuracy"], jit_compile=HAS_XLA)
     history = model.fit(x, y, epochs=20, verbose=0, callbacks=[Retract()]).history
     assert history["accuracy"][-1] > 0.95
-    for layer in orthogonal(model):
+    for layer in layers_of(model, OrthogonalConv2D):
         layer.assert_orthogonal(1e-6)
     *_, last_of_stem, _, _, _, _, _ = model.layers
     columns = np.linalg.norm(

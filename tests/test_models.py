@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from arrays import array, assert_allclose, assert_array_equal
 from backends import HAS_XLA
+from networks import layers_of
 
 from keras_bsnn import diagnostics, manifolds, models
 from keras_bsnn.activations import DepthShaped, GaussianPoincare
@@ -28,24 +29,13 @@ def compiled(model, jit_compile=False):
     return model
 
 
-def hidden(model):
-    """The orthogonal layers of a model, also those in a stack."""
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, DepthStack):
-            found += [layer.layer_at(i) for i in range(layer.depth)]
-        elif isinstance(layer, OrthogonalDense):
-            found.append(layer)
-    return found
-
-
 @pytest.mark.parametrize("stacked", [True, False])
 def test_what_it_is_made_of(stacked):
     model = models.bsnn_mlp(12, 16, input_shape=(4, 4, 1), stacked=stacked)
-    assert len(hidden(model)) == 12
+    assert len(layers_of(model, OrthogonalDense)) == 12
     assert len(model.layers) == (7 if stacked else 18)
     assert model.output_shape == (None, 10)
-    activation = hidden(model)[0].activation
+    activation = layers_of(model, OrthogonalDense)[0].activation
     assert isinstance(activation, DepthShaped)
     assert (activation.depth, activation.eta) == (12, 0.15)
 
@@ -128,7 +118,7 @@ def test_it_learns_and_is_saved(tmp_path):
     history = model.fit(x, y, epochs=40, verbose=0, callbacks=callbacks).history["loss"]
     assert history[-1] < history[0] / 4
     assert 1e-6 < worst.error < 1e-4
-    for layer in hidden(model):
+    for layer in layers_of(model, OrthogonalDense):
         layer.assert_orthogonal(1e-6)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")

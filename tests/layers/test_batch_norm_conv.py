@@ -3,7 +3,8 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from arrays import array, assert_allclose
+from arrays import array, assert_allclose, drawn
+from differentiated import compiled_gradients
 from layer_checker import check_layer
 
 from keras_bsnn import _backend
@@ -15,12 +16,6 @@ from keras_bsnn.layers import (
     OrthogonalConv2D,
 )
 from keras_bsnn.recalibration import recalibrate
-
-IS_JAX = keras.backend.backend() == "jax"
-
-
-def drawn(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
 @pytest.mark.slow
@@ -173,8 +168,8 @@ def gradients(depth, images, filters=8, kernel_size=3, **arguments):
         with keras.StatelessScope(zip(kernels, values, strict=True)):
             return keras.ops.mean(keras.ops.square(stack(x, training=True) - target))
 
-    function = _backend.compiled(lambda *x: _backend.gradients(loss, [*x]), IS_JAX)
-    found = [array(g) for g in function(*map(_backend.read, kernels))]
+    values = [_backend.read(kernel) for kernel in kernels]
+    found = [array(g) for g in compiled_gradients(loss, values)]
     return np.sqrt(sum(np.square(g).sum(axis=(1, 2)) for g in found))
 
 

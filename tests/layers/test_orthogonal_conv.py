@@ -1,6 +1,8 @@
 import keras
 import numpy as np
 import pytest
+from arrays import drawn
+from differentiated import compiled_gradients, gradients
 from keras import ops
 from layer_checker import check_layer
 
@@ -68,10 +70,6 @@ def is_a_convolution_on_a_cpu(kind, arguments, shape):
 def name_of(case):
     kind, arguments, shape = case
     return f"{kind.__name__}-{'-'.join(map(str, arguments.values()))}-{shape}"
-
-
-def drawn(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
 def array(x):
@@ -356,24 +354,6 @@ BLOCKS = [
         (8, 3),
     ),
 ]
-
-
-def gradients(layer, x, training=None):
-    """Of a loss of the output: those of the input and of the weights."""
-    variables = layer.trainable_variables
-
-    def loss(tensors):
-        x, *values = tensors
-        with keras.StatelessScope(zip(variables, values, strict=True)):
-            return ops.sum(ops.sin(layer(x, training=training)))
-
-    values = [ops.convert_to_tensor(x), *map(_backend.read, variables)]
-    return [array(g) for g in compiled_gradients(loss, values)]
-
-
-def compiled_gradients(loss, values):
-    found = _backend.compiled(lambda *x: _backend.gradients(loss, [*x]), IS_JAX)
-    return found(*values)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=name_of)

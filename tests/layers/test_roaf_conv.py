@@ -1,21 +1,16 @@
 import keras
 import numpy as np
 import pytest
-from arrays import array, assert_allclose
+from arrays import array, assert_allclose, drawn
 from backends import HAS_XLA
-from keras import ops
+from differentiated import gradients
 from layer_checker import check_layer
 
-from keras_bsnn import _backend
 from keras_bsnn.layers import DepthStack, ROAFConv2D, ROAFDense, _filters
 from keras_bsnn.ops import isometry, roaf
 
 IS_JAX = keras.backend.backend() == "jax"  # slow without jit
 FILTERS = [*_filters.FILTERS]
-
-
-def drawn(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
 @pytest.mark.slow
@@ -177,20 +172,6 @@ def test_singular_values_are_within_the_bounds(depth, c):
     assert low <= found.min() * 1.0001 and found.max() <= high * 1.0001
     if depth >= 200:
         np.testing.assert_allclose(found, np.exp(-c), rtol=0.25)
-
-
-def gradients(layer, x, training=None):
-    """Of a loss of the output: those of the input and of the weights."""
-    variables = layer.trainable_variables
-
-    def loss(tensors):
-        x, *values = tensors
-        with keras.StatelessScope(zip(variables, values, strict=True)):
-            return ops.sum(ops.sin(layer(x, training=training)))
-
-    values = [ops.convert_to_tensor(x), *map(_backend.read, variables)]
-    found = _backend.compiled(lambda *x: _backend.gradients(loss, [*x]), IS_JAX)
-    return [array(g) for g in found(*values)]
 
 
 @pytest.mark.parametrize(
