@@ -46,17 +46,18 @@ def compile_model(model, optimizer):
     model.optimizer.build(model.trainable_variables)  # or TensorFlow traces twice
 
 
-def load(dataset, batch_size, validate, seed, read=datasets.load, share=90):
+def load(dataset, batch_size, validate, seed, read=datasets.load, share=90, **fitted):
     """Batches to fit, and what to evaluate on: test data, or a tenth held out.
 
     Args:
         read: a function like `datasets.load`.
         share: percentage of the training data that is not held out.
+        fitted: further keywords of `read` for the batches to fit.
     """
     parts = (f"train[:{share}%]", f"train[{share}%:]")
     fit, held_out = parts if validate else ("train", "test")
     return {
-        "fit": read(dataset, fit, batch_size, seed=seed),
+        "fit": read(dataset, fit, batch_size, seed=seed, **fitted),
         "train": read(dataset, fit, EVALUATION_BATCH, shuffle=False),
         "held_out": read(dataset, held_out, EVALUATION_BATCH, shuffle=False),
     }

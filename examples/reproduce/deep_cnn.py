@@ -30,26 +30,32 @@ OURS, PUBLISHED = "orthogonal", "delta-orthogonal start"
 
 def run(args, construction, dataset, depth, learning_rate, seed, curve=(), **_):
     """Goes on from where it was left, and yields after each epoch."""
-    data = _training.load(dataset, args.batch_size, args.validate, seed)
+    data = _training.load(
+        dataset, args.batch_size, args.validate, seed, augment=args.augment
+    )
     name = f"{construction[:5]}_{dataset}_{depth}_{learning_rate}_{seed}.keras"
 
     def start():
         keras.utils.set_random_seed(seed)
         steps = args.epochs * len(data["fit"])
         rate = _training.warm_up_and_decay(learning_rate, steps)
-        model = network(construction, dataset, depth, args.filters, seed)
+        sizes = {"filters": args.filters, "stem": args.stem}
+        model = network(construction, dataset, depth, seed=seed, **sizes)
         _training.compile_model(model, optimizer(construction, rate))
         return model
 
     limits = (args.epochs, 60 * args.minutes)
     checkpoint = Path(args.checkpoints) / name
     for model, now in _training.by_epochs(start, data, checkpoint, curve, *limits):
-        yield {**described(model, dataset, seed), "curve": now}
+        row = {"curve": now}
+        if _training.has_all_epochs(args, row):
+            row |= described(model, dataset, seed)
+        yield row
 
 
-def network(construction, dataset, depth, filters, seed):
+def network(construction, dataset, depth, filters, stem, seed):
     shape = _training.shape_of(dataset)
-    model = models.bsnn_cnn(depth, filters, seed=seed, **shape)
+    model = models.bsnn_cnn(depth, filters, stem=stem, seed=seed, **shape)
     if construction == OURS:
         return model
     layers = [keras.Input(shape["input_shape"])]
@@ -145,7 +151,7 @@ def by_depth(records):
     def key(row):
         return row["construction"] != OURS, *(row[k] for k in keys)
 
-    return sorted(records, key=key)
+    return sorted((row for row in records if "norms" in row), key=key)
 
 
 TABLE = {
@@ -206,8 +212,9 @@ if __name__ == "__main__":
             "constructions": Choice((OURS, PUBLISHED), [OURS]),
             "dataset": Choice(datasets.IMAGE_SETS, "mnist"),
             **{"depths": [10, 100, 1000, 10_000], "rates": [0.05], "seeds": [0]},
-            **{"filters": 16, "batch_size": 128, "epochs": 2, "minutes": 60.0},
-            **{"validate": False, "checkpoints": "runs/deep_cnn"},
+            **{"filters": 8, "stem": [16, 32, 64], "batch_size": 128},
+            **{"epochs": 3, "minutes": 60.0},
+            **{"augment": False, "validate": False, "checkpoints": "runs/deep_cnn"},
         },
         record="deep_cnn",
         is_done=_training.has_all_epochs,
