@@ -60,12 +60,26 @@ class Contender(NamedTuple):
             was given; returns a `Training`. It imports what it needs, and only that.
         imports: modules that are there before memory and time are looked at.
         takes_part: function of the same namespace; whether it is timed.
+        environment: pairs of further environment variables of its process.
     """
 
     backend: str
     build: Callable
     imports: tuple = KERAS
     takes_part: Callable = lambda case: True
+    environment: tuple = ()
+
+
+HUGE_PAGES = (("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),)
+
+
+def on_huge_pages(contender):
+    """The same with memory in pages of 2 MB, if Linux has them when asked.
+
+    XLA asks for the memory of a step anew in each step, and the system clears it page
+    by page.
+    """
+    return contender._replace(environment=HUGE_PAGES)
 
 
 def options(contenders, seconds):
@@ -114,7 +128,7 @@ def compare(script, contenders, args, fields, **given):
             if any("failed" in run for run in runs):
                 continue
             command = [sys.executable, script, "--worker", json.dumps([name, given])]
-            runs.append(_reported(command, contenders[name].backend, args.timeout))
+            runs.append(_reported(command, contenders[name], args.timeout))
             print(f"{name}: {_brief(runs[-1])}", file=sys.stderr, flush=True)
     times = ("build_seconds", "first_step_seconds", "step_seconds", *fields)
     return [{"contender": n, **medians(runs, times)} for n, runs in found.items()]
@@ -148,10 +162,11 @@ def _timed(contender, given):
     }
 
 
-def _reported(command, backend, timeout):
+def _reported(command, contender, timeout):
     environment = {
         **os.environ,
-        "KERAS_BACKEND": backend,
+        **dict(contender.environment),
+        "KERAS_BACKEND": contender.backend,
         "TF_CPP_MIN_LOG_LEVEL": "3",
         # A second process must compile as the first did.
         "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",

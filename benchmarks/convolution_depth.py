@@ -182,6 +182,8 @@ CONTENDERS = {
     "ours, JAX": ours("jax"),
     "ours, no constraint, JAX": ours("jax", kernel_constraint=None),
     "ours as a convolution, JAX": ours("jax", implementation="conv"),
+    "ours, TensorFlow XLA, huge pages": _workers.on_huge_pages(ours("tensorflow")),
+    "ours, JAX, huge pages": _workers.on_huge_pages(ours("jax")),
     REFERENCE: Contender("jax", jax_scan, JAX),
     f"{REFERENCE}, unroll=16": Contender(
         "jax",

@@ -33,7 +33,8 @@ def run(args, construction, dataset, depth, learning_rate, seed, curve=(), **_):
     data = _training.load(
         dataset, args.batch_size, args.validate, seed, augment=args.augment
     )
-    name = f"{construction[:5]}_{dataset}_{depth}_{learning_rate}_{seed}.keras"
+    sizes = f"{depth}_{args.filters}_{args.epochs}_{args.augment}"
+    name = f"{construction[:5]}_{dataset}_{sizes}_{learning_rate}_{seed}.keras"
 
     def start():
         keras.utils.set_random_seed(seed)
@@ -146,7 +147,7 @@ def spectrum(kernel, space):
 
 
 def by_depth(records):
-    keys = ("depth", "learning_rate", "seed")
+    keys = ("dataset", "augment", "depth", "learning_rate", "seed")
 
     def key(row):
         return row["construction"] != OURS, *(row[k] for k in keys)
@@ -158,9 +159,10 @@ TABLE = {
     "": "{construction}",
     "images": "{dataset}",
     "layers": "{depth:,}",
+    "filters": "{filters}",
     "learning rate": "{learning_rate:g}",
     "seed": "{seed}",
-    "epochs": lambda row: str(len(row["curve"])),
+    "epochs": lambda row: f"{len(row['curve'])}{', shifted' * row['augment']}",
     "minutes": _training.minutes,
     "accuracy in %": lambda row: f"{100 * row['curve'][-1]['accuracy']:.2f}",
     "singular values": lambda row: " to ".join(
@@ -176,19 +178,19 @@ def _ratio(values):
 
 
 def draw(records, path):
-    """The norms after training, of one seed."""
+    """The norms after training, of one seed, where images were not shifted."""
     seed = min(row["seed"] for row in records)
+    drawn = [r for r in records if r["seed"] == seed and not r["augment"]]
     names = {"forward": "root mean square", "gradient": "gradient"}
     with figure(path, rows=2, size=(7, 7)) as panels:
         for panel, (key, title) in zip(panels, names.items(), strict=True):
-            for row in records:
-                if row["seed"] == seed:
-                    layers = np.array(row["norms"]["layer"])
-                    values = np.array(row["norms"][key], "float64")
-                    style = "-" if row["construction"] == OURS else "--"
-                    label = f"{row['construction']}, {row['depth']:,} layers"
-                    share = 100 * layers / max(1, layers[-1])
-                    panel.plot(share, values, style, label=label)
+            for row in drawn:
+                layers = np.array(row["norms"]["layer"])
+                values = np.array(row["norms"][key], "float64")
+                style = "-" if row["construction"] == OURS else "--"
+                label = "{construction}, {dataset}, {depth:,} layers".format(**row)
+                share = 100 * layers / max(1, layers[-1])
+                panel.plot(share, values, style, label=label)
             panel.set(yscale="log", ylabel=title)
         legend_on_top(panels[0], ncols=2)
         panels[-1].set_xlabel("% of the depth")
@@ -205,6 +207,7 @@ if __name__ == "__main__":
             "depth": "depths",
             "learning_rate": "rates",
             "seed": "seeds",
+            **{name: name for name in ("filters", "epochs", "augment")},
         },
         arrange=by_depth,
         figure=draw,
