@@ -67,16 +67,14 @@ class StackedLayers(keras.layers.Layer):
             self.block.trainable = value
 
     def build(self, input_shape: Shape | None) -> None:
-        inputs, context, per_layer = self._hidden.specs or (
-            keras.KerasTensor(input_shape, self.compute_dtype),
-            (),
-            {},
-        )
-        _arguments.check_per_layer(per_layer, self.depth)
-        inputs = _arguments.specs(inputs, self.compute_dtype)
-        slices = _arguments.sliced(per_layer)
-        template = Template(self.block, inputs, context, slices)
-        self._hidden.specs = inputs, context, per_layer
+        specs = self._hidden.specs
+        if specs is None:
+            inputs = keras.KerasTensor(input_shape, self.compute_dtype)
+            specs = _arguments.Arguments(inputs, (), {}, {}, {})
+        _arguments.check_per_layer(specs.per_layer, self.depth)
+        specs = specs._replace(inputs=_arguments.specs(specs.inputs, self.compute_dtype))
+        self._hidden.specs = specs
+        template = Template(self.block, _arguments.of_one_layer(specs))
         self._hidden.built = Built(template, self._add_stacks(template))
         if not self.trainable:
             template.block.trainable = False
@@ -110,12 +108,13 @@ class StackedLayers(keras.layers.Layer):
         return stack
 
     def get_build_config(self) -> Config:
-        inputs = self._hidden.specs[0]
-        call = _arguments.to_config(self._hidden.specs)
-        return {"input_shape": getattr(inputs, "shape", None), "call": call}
+        specs = self._hidden.specs
+        call = {"call": _arguments.to_config(specs), "flags": specs.flags}
+        return {"input_shape": getattr(specs.inputs, "shape", None), **call}
 
     def build_from_config(self, config: Config) -> None:
-        self._hidden.specs = _arguments.from_config(config["call"])
+        call = config["call"], config.get("flags", {})
+        self._hidden.specs = _arguments.from_config(*call)
         self.build(None)
 
     def layer_at(self, index: int) -> keras.Layer:
