@@ -8,9 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend
+from keras_bsnn.depth import _equality
 from keras_bsnn.ops import _check
-
-IRRELEVANT = {"name", "seed", "build_config", "shared_object_id"}
 
 
 def check_block(block):
@@ -37,36 +36,22 @@ def check_depth(depth, checkpoint_every):
         )
 
 
-def check_layers(layers, variables_of):
+def check_layers(layers):
     """Raises `ValueError` unless layers are built and equal but for their values."""
-    if not layers or not all(layer.built for layer in layers):
+    are_built = all(isinstance(x, keras.layers.Layer) and x.built for x in layers)
+    if not layers or not are_built:
         raise ValueError(
             f"`layers` must be built layers, at least one. Received: {layers}"
         )
-    expected = _pattern(layers[0], variables_of)
+    expected = _equality.fingerprint(layers[0])
     for layer in layers[1:]:
-        if _pattern(layer, variables_of) != expected:
+        found = _equality.fingerprint(layer)
+        if found != expected:
             raise ValueError(
                 "`layers` must be equal but for the values of their weights. "
-                f"Received: {layers[0].name!r} and {layer.name!r}"
+                f"Received: {layers[0].name!r} and {layer.name!r}, which differ in "
+                f"{_equality.difference(expected, found)}"
             )
-
-
-def _pattern(layer, variables_of):
-    shapes = [(tuple(v.shape), v.dtype) for v in variables_of(layer)]
-    return type(layer), _without_names(layer.get_config()), shapes
-
-
-def _without_names(config):
-    if isinstance(config, dict):
-        return {
-            key: _without_names(value)
-            for key, value in config.items()
-            if key not in IRRELEVANT
-        }
-    if isinstance(config, (list, tuple)):
-        return [_without_names(value) for value in config]
-    return config
 
 
 def check_initializers(block):

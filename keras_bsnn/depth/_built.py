@@ -15,14 +15,16 @@ class Hidden:
 
     Args:
         block: the block that the stack is given.
+        variables: lists of those of the layers that it is made of, if there are any.
 
     Attributes:
         specs: what the stack is called with, an `_arguments.Arguments` without values.
         built: a `Built`, once the stack is built.
     """
 
-    def __init__(self, block):
+    def __init__(self, block, variables):
         self.block = block
+        self.variables = variables
         self.specs: Any = None
         self.built: Built | None = None
 

@@ -10,7 +10,7 @@ from typing_extensions import Self
 from keras_bsnn import _backend, _facts, _steps
 from keras_bsnn._types import Config, Shape
 from keras_bsnn.depth import _arguments, _options
-from keras_bsnn.depth._layers import StackedLayers
+from keras_bsnn.depth._layers import Layers, StackedLayers
 from keras_bsnn.ops import _check
 
 
@@ -50,9 +50,9 @@ class DepthStack(StackedLayers):
         per_layer: dict from names of arguments of the block to tensors, or structures
             of such, with a leading axis of `depth`: each layer is called with its own
             slices. Those of floating point have gradients. Defaults to `None`.
-        **named: further arguments of the block by their names, for every layer: tensors,
-            or structures of such, as those of `context`, and flags, which are no
-            tensors.
+        **named: further arguments of the block by their names, for every layer:
+            tensors, or structures of such, as those of `context`, and flags, which
+            are no tensors.
         training: boolean, as in the call of every Keras layer.
         mask: boolean mask of the inputs, `(batch, ...)`, for every layer.
 
@@ -90,14 +90,14 @@ class DepthStack(StackedLayers):
         checkpoint_every: int | None = None,
         **kwargs: Any,
     ):
-        _arguments.check_block(block)
+        if not isinstance(block, Layers):
+            _arguments.check_block(block)
         _arguments.check_depth(depth, checkpoint_every)
         return_sequences = _check.boolean("return_sequences", return_sequences)
-        kwargs.setdefault("dtype", block.dtype_policy)
         super().__init__(block, depth, autocast=False, **kwargs)
         self.return_sequences = bool(return_sequences)
         self.checkpoint_every = checkpoint_every and int(checkpoint_every)
-        self.supports_masking = block.supports_masking
+        self.supports_masking = self.block.supports_masking
 
     def __call__(self, inputs, *context, per_layer=None, **kwargs):
         kwargs, named = _arguments.parted(kwargs, self.call)

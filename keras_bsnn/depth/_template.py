@@ -15,12 +15,14 @@ class Template:
 
     Args:
         block: a Keras layer that is not built, or a model.
-        specs: what it is called with, an `_arguments.Arguments` of `keras.KerasTensor`.
+        specs: what it is called with, an `_arguments.Arguments` of `keras.KerasTensor`,
+            or `None` if that is not known yet.
+        is_kept: whether the block is built, and is the template as it is.
 
     Attributes:
         block: the layer, or a clone of a model that was built.
         weights, constants: lists of its variables, the trainable ones and the others.
-        initializers: those of `weights` and `constants`, in this order.
+        initializers: those of `weights` and `constants` for all layers, in this order.
         returned, extras: what the block returns: what enters the next layer, and what
             comes after it, `None` if nothing does.
 
@@ -29,21 +31,25 @@ class Template:
             weight without initializer.
     """
 
-    def __init__(self, block, specs):
-        self.specs = specs
+    def __init__(self, block, specs, is_kept=False):
+        self.specs = self.returned = self.extras = None
         with keras.StatelessScope():  # in which variables keep their initializers
-            self.block = _new(block)
-            outputs = self._outputs()
+            self.block = block if is_kept else _new(block)
+            if specs is not None:
+                self.learn(specs)
             _backend.draw_from_states(_parts.generators(self.block))
             variables = ordered(self.block)
-            self.initializers = [_initializer(variable) for variable in variables]
+            self.initializers = [] if is_kept else [*map(_initializer, variables)]
         self.weights = [v for v in variables if v.trainable]
         self.constants = [v for v in variables if not v.trainable]
-        self.returned, self.extras = self.split(outputs)
 
     def learn(self, specs):
-        """Looks at what the block returns if it is called with something else."""
-        if _pattern(specs) != _pattern(self.specs):
+        """Looks at what the block returns if it is called so, unless it did so before.
+
+        Args:
+            specs: as for the class.
+        """
+        if self.specs is None or _pattern(specs) != _pattern(self.specs):
             self.specs = specs
             with keras.StatelessScope():
                 self.returned, self.extras = self.split(self._outputs())
@@ -216,12 +222,12 @@ def clone(layer, name):
 
 
 def _initializer(variable):
-    """The initializer of a variable that was made without a value, or of its value."""
+    """That of a stack, from the variable of a layer that was made without a value."""
     initializer = variable._initializer or _constant(variable)
     if variable.name == "seed_generator_state":
         state = initializer(variable.shape, dtype=variable.dtype)
-        return _per_layer.SeedStates(ops.convert_to_numpy(state).tolist())
-    return initializer
+        initializer = _per_layer.SeedStates(ops.convert_to_numpy(state).tolist())
+    return _per_layer.Initialized(initializer)
 
 
 def _constant(variable):
