@@ -134,7 +134,7 @@ def from_config(config, flags):
 
     tree = tuples(keras.saving.deserialize_keras_object(config))
     tensors = (*_backend.map_tensors(spec, tree), {})[:4]
-    return Arguments(*tensors, flags)
+    return Arguments.of(tensors, flags)
 
 
 class Arguments(NamedTuple):
@@ -152,6 +152,12 @@ class Arguments(NamedTuple):
     keywords: dict | None = None
     flags: dict | None = None
     masks: tuple = (None, None, None)
+
+    @classmethod
+    def of(cls, tensors, flags, masks=(None, None, None)):
+        """The inverse of `tensors`."""
+        inputs, context, per_layer, keywords = tensors
+        return cls(inputs, context, per_layer, keywords, flags or {}, masks)
 
     def tensors(self):
         """All of them, as one structure."""
@@ -200,4 +206,4 @@ def converted(arguments, stack):
         lambda x: ops.cast(x, stack.compute_dtype) if _backend.is_float(x) else x,
         inputs,
     )
-    return Arguments(inputs, *others, arguments.flags or {}, arguments.masks)
+    return Arguments.of((inputs, *others), arguments.flags, arguments.masks)

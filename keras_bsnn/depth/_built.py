@@ -31,7 +31,7 @@ class Hidden:
     def learn(self, arguments):
         """Keeps what a stack is called with: `build` is told one shape alone."""
         tensors = _arguments.specs(arguments.tensors())
-        specs = _arguments.Arguments(*tensors, arguments.flags or {})
+        specs = _arguments.Arguments.of(tensors, arguments.flags)
         if self.built is None:
             self.specs = specs
         else:

@@ -44,8 +44,8 @@ def _of(x, seen):
     if isinstance(x, PLAIN):
         return x
     if id(x) in seen:
-        return "seen", seen[id(x)]
-    seen[id(x)] = len(seen)
+        return "seen", seen[id(x)][0]
+    seen[id(x)] = len(seen), x  # which keeps its id
     return _of_object(x, functools.partial(_of, seen=seen))
 
 
@@ -58,32 +58,55 @@ def _of_object(x, of):
     return type(x), tuple((name, of(vars(x)[name])) for name in names)
 
 
-@_of_object.register
-def _(x: keras.layers.Layer, of):
+@_of_object.register(keras.layers.Layer)
+def _(x, of):
     names = sorted(vars(x).keys() - BOOKKEEPING)
     own = [name for name in names if not name.startswith("_self_")]  # TensorFlow's
+    is_graph = hasattr(x, "_nodes_by_depth")  # of a functional model
     return (
         type(x),
         tuple(of(getattr(x, flag, None)) for flag in FLAGS),
-        tuple((name, of(vars(x)[name])) for name in own),
+        _graph(x, of) if is_graph else tuple((n, of(vars(x)[n])) for n in own),
         tuple(map(of, x._layers)),
         tuple(map(of, (*x._trainable_variables, *x._non_trainable_variables))),
     )
 
 
-@_of_object.register
-def _(x: keras.Variable, of):
+def _graph(model, of):
+    """What is called in a functional model, in turn, and with what."""
+    levels = sorted(model._nodes_by_depth.items(), reverse=True)
+    nodes = [node for _, level in levels for node in level]
+    made = [t for node in nodes for t in node.output_tensors]
+    places = {id(tensor): i for i, tensor in enumerate(made)}
+
+    def call(node):
+        given = node.arguments.args, node.arguments.kwargs
+        return of(node.operation), keras.tree.map_structure(entry, given)
+
+    def entry(x):
+        return places[id(x)] if isinstance(x, keras.KerasTensor) else of(x)
+
+    return tuple(map(call, nodes)), tuple(places[id(x)] for x in model.outputs)
+
+
+@_of_object.register(keras.Variable)
+def _(x, of):
     kinds = of(x.constraint), of(x.regularizer)
     return tuple(x.shape), str(x.dtype), x.trainable, x._autocast, *kinds
 
 
-@_of_object.register
-def _(x: keras.random.SeedGenerator, of):
+@_of_object.register(keras.KerasTensor)
+def _(x, of):
+    return tuple(x.shape), str(x.dtype)
+
+
+@_of_object.register(keras.random.SeedGenerator)
+def _(x, of):
     return type(x)
 
 
-@_of_object.register
-def _(x: keras.initializers.Initializer, of):
+@_of_object.register(keras.initializers.Initializer)
+def _(x, of):
     return "initializer"  # which computes nothing any more
 
 

@@ -160,9 +160,9 @@ class DepthStack(StackedLayers):
         observed = _options.Observed(
             probes, block, tap, {} if traced is None else traced
         )
-        call = [kwargs.get(name) for name in ("per_layer", "keywords", "flags")]
+        tensors = inputs, context, kwargs.get("per_layer"), kwargs.get("keywords")
         masks = kwargs.get("mask"), None, None
-        arguments = _arguments.Arguments(inputs, context, *call, masks)
+        arguments = _arguments.Arguments.of(tensors, kwargs.get("flags"), masks)
         found = self._run(arguments, kwargs.get("training"), observed)
         outputs, others = found.outputs
         taps, updates = found.updates

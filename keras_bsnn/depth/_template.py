@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+from typing import Any
 
 import keras
 from keras import ops
@@ -32,7 +33,9 @@ class Template:
     """
 
     def __init__(self, block, specs, is_kept=False):
-        self.specs = self.returned = self.extras = None
+        self.specs: Any = None
+        self.returned: Any = None
+        self.extras: Any = None
         with keras.StatelessScope():  # in which variables keep their initializers
             self.block = block if is_kept else _new(block)
             if specs is not None:
