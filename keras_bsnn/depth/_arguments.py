@@ -1,14 +1,15 @@
 """What a stack is given: its checks, and the shapes and dtypes of its call."""
 
+import inspect
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_bsnn import _backend
+from keras_bsnn.depth import _equality
 from keras_bsnn.ops import _check
-
-IRRELEVANT = {"name", "seed", "build_config", "shared_object_id"}
 
 
 def check_block(block):
@@ -35,36 +36,22 @@ def check_depth(depth, checkpoint_every):
         )
 
 
-def check_layers(layers, variables_of):
+def check_layers(layers):
     """Raises `ValueError` unless layers are built and equal but for their values."""
-    if not layers or not all(layer.built for layer in layers):
+    are_built = all(isinstance(x, keras.layers.Layer) and x.built for x in layers)
+    if not layers or not are_built:
         raise ValueError(
             f"`layers` must be built layers, at least one. Received: {layers}"
         )
-    expected = _pattern(layers[0], variables_of)
+    expected = _equality.fingerprint(layers[0])
     for layer in layers[1:]:
-        if _pattern(layer, variables_of) != expected:
+        found = _equality.fingerprint(layer)
+        if found != expected:
             raise ValueError(
                 "`layers` must be equal but for the values of their weights. "
-                f"Received: {layers[0].name!r} and {layer.name!r}"
+                f"Received: {layers[0].name!r} and {layer.name!r}, which differ in "
+                f"{_equality.difference(expected, found)}"
             )
-
-
-def _pattern(layer, variables_of):
-    shapes = [(tuple(v.shape), v.dtype) for v in variables_of(layer)]
-    return type(layer), _without_names(layer.get_config()), shapes
-
-
-def _without_names(config):
-    if isinstance(config, dict):
-        return {
-            key: _without_names(value)
-            for key, value in config.items()
-            if key not in IRRELEVANT
-        }
-    if isinstance(config, (list, tuple)):
-        return [_without_names(value) for value in config]
-    return config
 
 
 def check_initializers(block):
@@ -120,20 +107,23 @@ def specs(tree, dtype=None):
     return _backend.map_tensors(spec, tree)
 
 
-def sliced(tree):
-    """The same, of one layer's slices."""
-    return _backend.map_tensors(lambda x: keras.KerasTensor(x.shape[1:], x.dtype), tree)
+def of_one_layer(specs):
+    """The `Arguments` of the block, from those of a stack."""
+    slices = _backend.map_tensors(
+        lambda x: keras.KerasTensor(x.shape[1:], x.dtype), specs.per_layer
+    )
+    return specs._replace(per_layer=slices)
 
 
-def to_config(tree):
-    """A structure of `keras.KerasTensor`, for a config."""
+def to_config(specs):
+    """The tensors of `Arguments` of `keras.KerasTensor`, for a config."""
     return keras.saving.serialize_keras_object(
-        _backend.map_tensors(lambda x: f"{x.dtype} {list(x.shape)}", tree)
+        _backend.map_tensors(lambda x: f"{x.dtype} {list(x.shape)}", specs.tensors())
     )
 
 
-def from_config(config):
-    """The inverse of `to_config`."""
+def from_config(config, flags):
+    """The inverse of `to_config`; files of 0.1.0 have no keywords."""
 
     def spec(text):
         dtype, _, shape = text.partition(" ")
@@ -143,33 +133,77 @@ def from_config(config):
         )
 
     tree = tuples(keras.saving.deserialize_keras_object(config))
-    return _backend.map_tensors(spec, tree)
+    tensors = (*_backend.map_tensors(spec, tree), {})[:4]
+    return Arguments.of(tensors, flags)
 
 
 class Arguments(NamedTuple):
-    """What a stack is called with, as structures of tensors; see `DepthStack`."""
+    """What a stack is called with; see `DepthStack`.
+
+    Attributes:
+        inputs, context, per_layer, keywords: structures of tensors.
+        flags: dict of what is no tensor.
+        masks: those of `inputs`, `context` and `keywords`.
+    """
 
     inputs: Any
     context: tuple = ()
-    per_layer: Any = ()
-    masks: tuple = (None, None)
+    per_layer: dict | None = None
+    keywords: dict | None = None
+    flags: dict | None = None
+    masks: tuple = (None, None, None)
+
+    @classmethod
+    def of(cls, tensors, flags, masks=(None, None, None)):
+        """The inverse of `tensors`."""
+        inputs, context, per_layer, keywords = tensors
+        return cls(inputs, context, per_layer, keywords, flags or {}, masks)
+
+    def tensors(self):
+        """All of them, as one structure."""
+        groups = self.inputs, self.context, self.per_layer or {}, self.keywords or {}
+        return tuples(groups)
 
 
-def of_call(inputs, context, per_layer, masks, stack):
-    """The `Arguments` of a call of a stack.
+def parted(kwargs, call):
+    """The keyword arguments of a stack, and those of its block.
+
+    Args:
+        kwargs: dict of all of them.
+        call: the `call` of the stack.
+
+    Returns:
+        Those of the stack, and a pair of dicts, each `None` if it is empty: tensors,
+        or structures of such, and what is none.
+    """
+    names = inspect.signature(call).parameters
+    own = {key: value for key, value in kwargs.items() if key in names}
+    keywords, flags = (dict(own.pop(key, None) or {}) for key in ("keywords", "flags"))
+    for key, value in kwargs.items():
+        if key not in names:
+            (keywords if _has_tensor(value) else flags)[key] = value
+    return own, (keywords or None, flags or None)
+
+
+def _has_tensor(tree):
+    kinds = keras.KerasTensor, np.ndarray
+    return any(
+        isinstance(x, kinds) or ops.is_tensor(x) for x in keras.tree.flatten(tree)
+    )
+
+
+def converted(arguments, stack):
+    """The `Arguments` of a call of a stack, as tensors.
 
     Floating point inputs are in the dtype of its policy; integers stay what they are.
 
     Raises:
         ValueError: a tensor of `per_layer` has another depth.
     """
-    per_layer = per_layer or {}
-    check_per_layer(per_layer, stack.depth)
-    inputs, context, per_layer = _backend.map_tensors(
-        ops.convert_to_tensor, (tuples(inputs), context, per_layer)
-    )
+    check_per_layer(arguments.per_layer or {}, stack.depth)
+    inputs, *others = _backend.map_tensors(ops.convert_to_tensor, arguments.tensors())
     inputs = _backend.map_tensors(
         lambda x: ops.cast(x, stack.compute_dtype) if _backend.is_float(x) else x,
         inputs,
     )
-    return Arguments(inputs, context, per_layer, masks)
+    return Arguments.of((inputs, *others), arguments.flags, arguments.masks)

@@ -15,19 +15,17 @@ class BlockRule(Rule):
     Args:
         template: a `Template`.
         training: as in the call of a layer.
-        block: as for `Template.call`.
+        flags, block: as for `Template.call`.
     """
 
     unroll = 4
 
-    def __init__(self, template, training, block=None):
+    def __init__(self, template, training, flags, block=None):
         self.template = template
-        self.training = training
-        self.block = block
+        self.options = training, flags, block
 
     def step(self, carry, layer):
-        found = self.template.call(carry, layer, self.training, self.block)
-        outputs, losses, updates = found
+        outputs, losses, updates = self.template.call(carry, layer, *self.options)
         following, extras = self.template.split(outputs)
         # In mixed precision, a functional model may return float32.
         carry = _backend.map_tensors(_cast_like, following, carry)

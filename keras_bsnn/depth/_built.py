@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from keras_bsnn import _backend
-from keras_bsnn.depth import _checkpoints, _loop, _options
+from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options
 from keras_bsnn.depth._block_rule import BlockRule
 from keras_bsnn.depth._rule import Layer
 
@@ -15,16 +15,27 @@ class Hidden:
 
     Args:
         block: the block that the stack is given.
+        variables: lists of those of the layers that it is made of, if there are any.
 
     Attributes:
-        specs: what the stack is called with: inputs, context and tensors per layer.
+        specs: what the stack is called with, an `_arguments.Arguments` without values.
         built: a `Built`, once the stack is built.
     """
 
-    def __init__(self, block):
+    def __init__(self, block, variables):
         self.block = block
+        self.variables = variables
         self.specs: Any = None
         self.built: Built | None = None
+
+    def learn(self, arguments):
+        """Keeps what a stack is called with: `build` is told one shape alone."""
+        tensors = _arguments.specs(arguments.tensors())
+        specs = _arguments.Arguments.of(tensors, arguments.flags)
+        if self.built is None:
+            self.specs = specs
+        else:
+            self.built.template.learn(_arguments.of_one_layer(specs))
 
 
 class Built:
@@ -79,7 +90,8 @@ class Built:
 
         if _backend.is_concrete(_backend.flatten(inputs)[0]):
             traced = observed.traced if observed else self.traced
-            key = training, self.template.block.trainable
+            flags = str(sorted(arguments.flags.items()))
+            key = training, self.template.block.trainable, flags
             run = traced.setdefault(key, _backend.traced_once(run))
         return run(inputs, *layers[:-1])
 
@@ -99,10 +111,10 @@ class Built:
         layers = Layer(
             (weights, arguments.per_layer),
             constants,
-            arguments.context,
+            (arguments.context, arguments.keywords),
             arguments.masks,
         )
-        return BlockRule(self.template, training, block), layers
+        return BlockRule(self.template, training, arguments.flags, block), layers
 
     def _with_regularizer(self, rule, block):
         if block.activity_regularizer is None:

@@ -1,5 +1,6 @@
 """The layers of a stack: their weights, along an axis of depth, and copies of them."""
 
+import inspect
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from keras_bsnn import _backend, _parts, manifolds
 from keras_bsnn._types import Config, Shape
 from keras_bsnn.depth import _arguments, _per_layer
 from keras_bsnn.depth._built import Built, Hidden
-from keras_bsnn.depth._template import Template, clone, ordered
+from keras_bsnn.depth._template import Template, ordered
 
 
 def _automatic_name(block, depth):
@@ -24,21 +25,33 @@ def _automatic_name(block, depth):
     return name if uid == 1 else f"{name}_{uid - 1}"
 
 
+POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
+
+
+class Layers(list):
+    """Built layers that a stack is made of, in the place of its block."""
+
+
 class StackedLayers(keras.layers.Layer):
     """`depth` layers like `block`, whose weights are one weight each.
 
     It is the part of `DepthStack` that does not compute.
 
     Args:
-        block, depth, **kwargs: as for `DepthStack`.
+        block: as for `DepthStack`, or `Layers`.
+        depth, **kwargs: as for `DepthStack`.
     """
 
-    def __init__(
-        self, block: keras.Layer, depth: int, name: str | None = None, **kwargs: Any
-    ):
+    def __init__(self, block: Any, depth: int, name: str | None = None, **kwargs: Any):
+        layers = block if isinstance(block, Layers) else []
+        block = layers[0] if layers else block
+        kwargs.setdefault("dtype", block.dtype_policy)
         super().__init__(name=name or _automatic_name(block, depth), **kwargs)
         self.depth = int(depth)
-        self._hidden = Hidden(block)
+        self._hidden = Hidden(block, [ordered(layer) for layer in layers])
 
     def __repr__(self) -> str:
         return (
@@ -67,23 +80,28 @@ class StackedLayers(keras.layers.Layer):
             self.block.trainable = value
 
     def build(self, input_shape: Shape | None) -> None:
-        inputs, context, per_layer = self._hidden.specs or (
-            keras.KerasTensor(input_shape, self.compute_dtype),
-            (),
-            {},
-        )
-        _arguments.check_per_layer(per_layer, self.depth)
-        inputs = _arguments.specs(inputs, self.compute_dtype)
-        slices = _arguments.sliced(per_layer)
-        template = Template(self.block, inputs, context, slices)
-        self._hidden.specs = inputs, context, per_layer
+        if self._hidden.specs is None and input_shape is not None:
+            inputs = keras.KerasTensor(input_shape, self.compute_dtype)
+            self._hidden.specs = _arguments.Arguments(inputs, (), {}, {}, {})
+        if specs := self._hidden.specs:
+            _arguments.check_per_layer(specs.per_layer, self.depth)
+            inputs = _arguments.specs(specs.inputs, self.compute_dtype)
+            self._hidden.specs = specs._replace(inputs=inputs)
+            specs = _arguments.of_one_layer(self._hidden.specs)
+        variables = self._hidden.variables
+        template = Template(self.block, specs, is_kept=bool(variables))
         self._hidden.built = Built(template, self._add_stacks(template))
+        self._hidden.variables = []  # their values are in the stack now
         if not self.trainable:
             template.block.trainable = False
 
     def _add_stacks(self, template):
         variables = (*template.weights, *template.constants)
-        pairs = zip(variables, template.initializers, strict=True)
+        initializers = template.initializers
+        if self._hidden.variables:
+            of_layers = zip(*self._hidden.variables, strict=True)
+            initializers = map(_per_layer.Values, of_layers)
+        pairs = zip(variables, initializers, strict=True)
         return [
             self._add_stack(template.name_of(variable), variable, initializer)
             for variable, initializer in pairs
@@ -98,7 +116,7 @@ class StackedLayers(keras.layers.Layer):
         stack = self.add_weight(
             name=name,
             shape=(self.depth, *variable.shape),
-            initializer=_per_layer.Initialized(initializer),
+            initializer=initializer,
             dtype=variable.dtype,
             trainable=variable.trainable,
             autocast=False,  # the block casts what it uses
@@ -110,12 +128,13 @@ class StackedLayers(keras.layers.Layer):
         return stack
 
     def get_build_config(self) -> Config:
-        inputs = self._hidden.specs[0]
-        call = _arguments.to_config(self._hidden.specs)
-        return {"input_shape": getattr(inputs, "shape", None), "call": call}
+        specs = self._hidden.specs
+        call = {"call": _arguments.to_config(specs), "flags": specs.flags}
+        return {"input_shape": getattr(specs.inputs, "shape", None), **call}
 
     def build_from_config(self, config: Config) -> None:
-        self._hidden.specs = _arguments.from_config(config["call"])
+        call = config["call"], config.get("flags", {})
+        self._hidden.specs = _arguments.from_config(*call)
         self.build(None)
 
     def layer_at(self, index: int) -> keras.Layer:
@@ -180,18 +199,25 @@ class StackedLayers(keras.layers.Layer):
         """Makes a stack with the weights of layers that are equal but for these.
 
         Args:
-            layers: built layers of one class and configuration.
+            layers: built layers that do the same with weights of their own: of one
+                class, with equal settings. The first is the `block` of the stack from
+                then on. Only to save the stack, or to copy a layer from it, its class
+                must have a `get_config`.
             **kwargs: further arguments of the stack.
 
         Raises:
             ValueError: the layers are none, not built, or not equal.
         """
-        layers = list(layers)
-        _arguments.check_layers(layers, ordered)
-        first = layers[0]
-        stack = cls(clone(first, first.name), len(layers), **kwargs)
-        stack.build(first.get_build_config()["input_shape"])
-        values = zip(*map(ordered, layers), strict=True)
-        for variable, of_layers in zip(stack._built.stacks, values, strict=True):
-            variable.assign(np.stack([ops.convert_to_numpy(v) for v in of_layers]))
+        layers = Layers(layers)
+        _arguments.check_layers(layers)
+        stack = cls(layers, len(layers), **kwargs)
+        stack.build(_input_shape(layers[0]))
         return stack
+
+
+def _input_shape(layer):
+    """The shape that a built layer is called with, or `None` if it takes more."""
+    config = layer.get_build_config() or {}
+    parameters = inspect.signature(layer.call).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind in POSITIONAL]
+    return config.get("input_shape") if len(needed) == 1 else None

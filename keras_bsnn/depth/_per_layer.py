@@ -55,6 +55,21 @@ class Initialized(keras.initializers.Initializer):
         return keras.ops.stack(values)
 
 
+class Values(keras.initializers.Initializer):
+    """The values that the variables of layers have.
+
+    Args:
+        variables: the variables, one of each layer.
+    """
+
+    def __init__(self, variables):
+        self.variables = variables
+
+    def __call__(self, shape, dtype=None):
+        values = [keras.ops.convert_to_numpy(v) for v in self.variables]
+        return keras.ops.convert_to_tensor(np.stack(values), dtype)
+
+
 class _State(keras.random.SeedGenerator):
     """A seed generator that gives one state, a tensor."""
 

@@ -10,7 +10,7 @@ from typing_extensions import Self
 from keras_bsnn import _backend, _facts, _steps
 from keras_bsnn._types import Config, Shape
 from keras_bsnn.depth import _arguments, _options
-from keras_bsnn.depth._layers import StackedLayers
+from keras_bsnn.depth._layers import Layers, StackedLayers
 from keras_bsnn.ops import _check
 
 
@@ -50,6 +50,9 @@ class DepthStack(StackedLayers):
         per_layer: dict from names of arguments of the block to tensors, or structures
             of such, with a leading axis of `depth`: each layer is called with its own
             slices. Those of floating point have gradients. Defaults to `None`.
+        **named: further arguments of the block by their names, for every layer:
+            tensors, or structures of such, as those of `context`, and flags, which
+            are no tensors.
         training: boolean, as in the call of every Keras layer.
         mask: boolean mask of the inputs, `(batch, ...)`, for every layer.
 
@@ -87,34 +90,39 @@ class DepthStack(StackedLayers):
         checkpoint_every: int | None = None,
         **kwargs: Any,
     ):
-        _arguments.check_block(block)
+        if not isinstance(block, Layers):
+            _arguments.check_block(block)
         _arguments.check_depth(depth, checkpoint_every)
         return_sequences = _check.boolean("return_sequences", return_sequences)
-        kwargs.setdefault("dtype", block.dtype_policy)
         super().__init__(block, depth, autocast=False, **kwargs)
         self.return_sequences = bool(return_sequences)
         self.checkpoint_every = checkpoint_every and int(checkpoint_every)
-        self.supports_masking = block.supports_masking
+        self.supports_masking = self.block.supports_masking
 
     def __call__(self, inputs, *context, per_layer=None, **kwargs):
-        if not self.built:  # `build` is told the shape of the inputs alone
-            tensors = _arguments.tuples((inputs, context, per_layer or {}))
-            self._hidden.specs = _arguments.specs(tensors)
-        return super().__call__(inputs, *context, per_layer=per_layer, **kwargs)
+        kwargs, named = _arguments.parted(kwargs, self.call)
+        self._hidden.learn(_arguments.Arguments(inputs, context, per_layer, *named))
+        given = {"per_layer": per_layer, "keywords": named[0], "flags": named[1]}
+        return super().__call__(inputs, *context, **given, **kwargs)
 
     def call(
         self,
         inputs: Any,
         *context: Any,
         per_layer: dict[str, Any] | None = None,
+        keywords: dict[str, Any] | None = None,
+        flags: dict[str, Any] | None = None,
         training: bool | None = None,
         mask: Any = None,
         inputs_mask: Any = None,
         context_mask: Any = None,
+        keywords_mask: Any = None,
     ) -> Any:
-        masks = (inputs_mask if mask is None else mask), context_mask
-        found = self._run(inputs, context, per_layer, masks, training)
-        return self._with_effects(found)
+        """As in the class; `keywords` and `flags` are what `named` is parted into."""
+        inputs_mask = inputs_mask if mask is None else mask
+        masks = inputs_mask, context_mask, keywords_mask
+        call = inputs, context, per_layer, keywords, flags, masks
+        return self._with_effects(self._run(_arguments.Arguments(*call), training))
 
     def observe(
         self,
@@ -141,7 +149,8 @@ class DepthStack(StackedLayers):
             traced: dict in which the loop is kept, once it is traced, for other calls
                 with this `block` and `tap`. Defaults to `None`, to trace it anew.
             *context: as in the call of the stack.
-            **kwargs: `per_layer`, `training` and `mask`, as in the call of the stack.
+            **kwargs: `per_layer`, `keywords`, `flags`, `training` and `mask`, as in the
+                call of the stack.
 
         Returns:
             What `call` returns; the output of each layer, of shape
@@ -151,9 +160,10 @@ class DepthStack(StackedLayers):
         observed = _options.Observed(
             probes, block, tap, {} if traced is None else traced
         )
-        per_layer, masks = kwargs.get("per_layer"), (kwargs.get("mask"), None)
-        training = kwargs.get("training")
-        found = self._run(inputs, context, per_layer, masks, training, observed)
+        tensors = inputs, context, kwargs.get("per_layer"), kwargs.get("keywords")
+        masks = kwargs.get("mask"), None, None
+        arguments = _arguments.Arguments.of(tensors, kwargs.get("flags"), masks)
+        found = self._run(arguments, kwargs.get("training"), observed)
         outputs, others = found.outputs
         taps, updates = found.updates
         inner = found._replace(outputs=others, updates=updates)
@@ -168,9 +178,9 @@ class DepthStack(StackedLayers):
         """
         return self.observe(inputs, probes=probes, **kwargs)[1:]
 
-    def _run(self, inputs, context, per_layer, masks, training, observed=None):
-        arguments = _arguments.of_call(inputs, context, per_layer, masks, self)
+    def _run(self, arguments, training, observed=None):
         options = (self.return_sequences, self.checkpoint_every, observed)
+        arguments = _arguments.converted(arguments, self)
         return self._built.run(arguments, training, _options.Options(*options))
 
     def _with_effects(self, found):

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,13 +16,14 @@ class Template:
 
     Args:
         block: a Keras layer that is not built, or a model.
-        inputs, context, per_layer: what it is called with, of `keras.KerasTensor`;
-            see `DepthStack`.
+        specs: what it is called with, an `_arguments.Arguments` of `keras.KerasTensor`,
+            or `None` if that is not known yet.
+        is_kept: whether the block is built, and is the template as it is.
 
     Attributes:
         block: the layer, or a clone of a model that was built.
         weights, constants: lists of its variables, the trainable ones and the others.
-        initializers: those of `weights` and `constants`, in this order.
+        initializers: those of `weights` and `constants` for all layers, in this order.
         returned, extras: what the block returns: what enters the next layer, and what
             comes after it, `None` if nothing does.
 
@@ -30,22 +32,34 @@ class Template:
             weight without initializer.
     """
 
-    def __init__(self, block, inputs, context=(), per_layer=None):
-        self.arguments = inputs, context, per_layer or {}
+    def __init__(self, block, specs, is_kept=False):
+        self.specs: Any = None
+        self.returned: Any = None
+        self.extras: Any = None
         with keras.StatelessScope():  # in which variables keep their initializers
-            self.block = _new(block)
-            outputs = self._built_outputs()
+            self.block = block if is_kept else _new(block)
+            if specs is not None:
+                self.learn(specs)
             _backend.draw_from_states(_parts.generators(self.block))
             variables = ordered(self.block)
-            self.initializers = [_initializer(variable) for variable in variables]
+            self.initializers = [] if is_kept else [*map(_initializer, variables)]
         self.weights = [v for v in variables if v.trainable]
         self.constants = [v for v in variables if not v.trainable]
-        self.returned, self.extras = self.split(outputs)
 
-    def _built_outputs(self):
-        inputs, context, per_layer = self.arguments
+    def learn(self, specs):
+        """Looks at what the block returns if it is called so, unless it did so before.
+
+        Args:
+            specs: as for the class.
+        """
+        if self.specs is None or _pattern(specs) != _pattern(self.specs):
+            self.specs = specs
+            with keras.StatelessScope():
+                self.returned, self.extras = self.split(self._outputs())
+
+    def _outputs(self):
         try:
-            outputs = _arguments.tuples(self.block(inputs, *context, **per_layer))
+            outputs = _arguments.tuples(_called(self.block, self.specs))
         except ValueError as error:
             if "stateless scope" not in str(error):
                 raise
@@ -63,13 +77,13 @@ class Template:
             raise ValueError(
                 "`block` must return a tensor of the shape of its input, or a "
                 "structure of such, alone or in a pair with something more. Received: "
-                f"{self.block.name!r}, which maps {_shapes(inputs)} to "
+                f"{self.block.name!r}, which maps {_shapes(self.specs.inputs)} to "
                 f"{_shapes(outputs)}"
             )
         return outputs
 
     def _returns_what_it_takes(self, outputs):
-        expected = _shapes(self.arguments[0])
+        expected = _shapes(self.specs.inputs)
         is_pair = isinstance(outputs, tuple) and len(outputs) == 2
         return _shapes(outputs) == expected or (
             is_pair and _shapes(outputs[0]) == expected
@@ -78,9 +92,9 @@ class Template:
     @property
     def maps_a_tensor(self):
         """Whether a layer is called with one tensor and returns one."""
-        inputs, context, per_layer = self.arguments
+        inputs, *others, _ = self.specs
         is_one = isinstance(inputs, keras.KerasTensor)
-        return is_one and not context and not per_layer and self.extras is None
+        return is_one and not any(others) and self.extras is None
 
     def check_inputs(self, inputs):
         """Raises `ValueError` for integers where the layers return floating point."""
@@ -97,7 +111,7 @@ class Template:
 
     def split(self, outputs):
         """The next carry, and what the block returns besides."""
-        if _shapes(outputs, ndim=True) == _shapes(self.arguments[0], ndim=True):
+        if _shapes(outputs, ndim=True) == _shapes(self.specs.inputs, ndim=True):
             return outputs, None
         return outputs
 
@@ -107,8 +121,7 @@ class Template:
         # Paths must differ: Keras on PyTorch knows the weights of a model by them.
         with keras.name_scope(name) if is_model else contextlib.nullcontext():
             layer = clone(self.block, name)
-            inputs, context, per_layer = self.arguments
-            layer(inputs, *context, **per_layer)
+            _called(layer, self.specs)
         _backend.draw_from_states(_parts.generators(layer))
         return layer
 
@@ -117,15 +130,16 @@ class Template:
         before, _, path = variable.path.partition(f"/{self.block.name}/")
         return (path or before).replace("/", "_")
 
-    def call(self, carry, layer, training, block=None):
+    def call(self, carry, layer, training, flags, block=None):
         """Calls the block with the values of one layer.
 
         Args:
             carry: structure of tensors.
             layer: a `Layer`. Its weights are a pair: the values of `weights`, and the
-                arguments of this layer alone; it shares the context; its fixed tensors
-                are a pair of the masks of the carry and of the context.
+                arguments of this layer alone; it shares a pair of the context and the
+                keywords; its fixed tensors are the masks of the carry and of these.
             training: as in the call of a layer.
+            flags: dict of further arguments that are no tensors.
             block: another layer with the same variables, to be called in its place.
 
         Returns:
@@ -136,12 +150,16 @@ class Template:
         values, arguments = layer.weights
         variables = [*self.weights, *self.constants]
         state = zip(variables, (*values, *layer.constants), strict=True)
+        arguments = {**arguments, **flags}
         if "training" in inspect.signature(block.call).parameters:
             arguments = {**arguments, "training": training}
         with keras.StatelessScope(state, collect_losses=True) as scope:
             before = dict(scope.state_mapping)
-            inputs, context = map(_masked, (carry, layer.shared), layer.fixed)
-            outputs = _arguments.tuples(block(inputs, *context, **arguments))
+            inputs, context, keywords = map(
+                _masked, (carry, *layer.shared), layer.fixed
+            )
+            outputs = block(inputs, *context, **keywords, **arguments)
+            outputs = _arguments.tuples(outputs)
         _check_owned(scope, before)
         updates = {
             i: scope.get_current_value(v)
@@ -185,6 +203,17 @@ def _new(block):
     return clone(block, block.name)
 
 
+def _called(layer, specs):
+    """What a layer returns if it is called with these arguments."""
+    named = {**specs.keywords, **specs.per_layer, **specs.flags}
+    return layer(specs.inputs, *specs.context, **named)
+
+
+def _pattern(specs):
+    """What calls must differ in, for a block to return something else."""
+    return _shapes(specs.tensors(), ndim=True), str(specs.flags)
+
+
 def ordered(layer):
     """The variables of a layer, trainable ones first."""
     return sorted(layer.variables, key=lambda variable: not variable.trainable)
@@ -196,12 +225,12 @@ def clone(layer, name):
 
 
 def _initializer(variable):
-    """The initializer of a variable that was made without a value, or of its value."""
+    """That of a stack, from the variable of a layer that was made without a value."""
     initializer = variable._initializer or _constant(variable)
     if variable.name == "seed_generator_state":
         state = initializer(variable.shape, dtype=variable.dtype)
-        return _per_layer.SeedStates(ops.convert_to_numpy(state).tolist())
-    return initializer
+        initializer = _per_layer.SeedStates(ops.convert_to_numpy(state).tolist())
+    return _per_layer.Initialized(initializer)
 
 
 def _constant(variable):
