@@ -33,7 +33,7 @@ def run(args, construction, dataset, depth, learning_rate, seed, curve=(), **_):
     data = _training.load(
         dataset, args.batch_size, args.validate, seed, augment=args.augment
     )
-    sizes = f"{depth}_{args.filters}_{args.epochs}_{args.augment}"
+    sizes = f"{depth}_{args.filters}_{args.epochs}_{args.augment}_{args.validate}"
     name = f"{construction[:5]}_{dataset}_{sizes}_{learning_rate}_{seed}.keras"
 
     def start():
@@ -111,7 +111,8 @@ def described(model, dataset, seed):
     """Norms over the depth, and singular values of the layers, after training."""
     norms = _training.signal_norms(model, dataset, seed)
     stack = _training.stack_of(model)
-    first = next(i for i, layer in enumerate(model.layers) if layer is stack) - 1
+    before = model.layers[: model.layers.index(stack)]
+    first = sum(bool(layer.weights) for layer in before)
     kept = slice(first, first + stack.depth)
     forward, layers = _training.thinned(norms.root_mean_square[kept], POINTS)
     gradient, _ = _training.thinned(norms.gradient[kept], POINTS)
@@ -182,17 +183,17 @@ def draw(records, path):
     seed = min(row["seed"] for row in records)
     drawn = [r for r in records if r["seed"] == seed and not r["augment"]]
     names = {"forward": "root mean square", "gradient": "gradient"}
-    with figure(path, rows=2, size=(7, 7)) as panels:
+    with figure(path, rows=2, size=(7, 8)) as panels:
         for panel, (key, title) in zip(panels, names.items(), strict=True):
             for row in drawn:
                 layers = np.array(row["norms"]["layer"])
                 values = np.array(row["norms"][key], "float64")
                 style = "-" if row["construction"] == OURS else "--"
-                label = "{construction}, {dataset}, {depth:,} layers".format(**row)
+                label = "{construction}, {dataset}, {depth:,}".format(**row)
                 share = 100 * layers / max(1, layers[-1])
                 panel.plot(share, values, style, label=label)
             panel.set(yscale="log", ylabel=title)
-        legend_on_top(panels[0], ncols=2)
+        legend_on_top(panels[0], ncols=2, fontsize=8)
         panels[-1].set_xlabel("% of the depth")
 
 

@@ -42,7 +42,7 @@ def bsnn_cnn(
       height and width again;
     - `Flatten`, and a `Dense` to the logits.
 
-    `keras_bsnn.optimizers.StiefelMuon(0.1)` trains the network at any depth.
+    `keras_bsnn.optimizers.StiefelMuon(0.05)` trains the network at any depth.
 
     Args:
         depth: The number of orthogonal layers of 3 x 3, an integer of at least 1, or
