@@ -44,7 +44,7 @@ def calls(model):
     Returns:
         List of `Call`, and a list of the `Source` of each output of the model.
     """
-    levels = sorted(_graph(model)._nodes_by_depth.items(), reverse=True)
+    levels = sorted(graph(model)._nodes_by_depth.items(), reverse=True)
     nodes = [node for _, level in levels for node in level if not node.is_input]
     source_of = {id(x): Source(-1, i) for i, x in enumerate(model.inputs)}
     for place, node in enumerate(nodes):
@@ -65,10 +65,10 @@ def calls(model):
 
 def is_functional(model: Any) -> bool:
     """Whether a layer is a model that is made of calls of layers."""
-    return isinstance(model, keras.Model) and hasattr(_graph(model), "_nodes_by_depth")
+    return isinstance(model, keras.Model) and hasattr(graph(model), "_nodes_by_depth")
 
 
-def _graph(model):
+def graph(model):
     """The functional model that a Sequential is, once it is built."""
     is_sequential = isinstance(model, keras.Sequential)
     return model._functional if is_sequential else model

@@ -1,5 +1,6 @@
 """Models whose equal layers are loops, and back."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ from typing_extensions import Self
 from keras_bsnn._types import Config
 from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import _check
-from keras_bsnn.stacking._calls import Source, calls, is_functional, map_sources
+from keras_bsnn.stacking._calls import Source, calls, graph, is_functional, map_sources
 from keras_bsnn.stacking._runs import runs
 from keras_bsnn.stacking._segment import segments
 
@@ -23,7 +24,11 @@ class StackedModel(keras.Model):
     """
 
     def __init__(self, plain: keras.Model, least: int):
-        loops = _Loops(plain, least)
+        _check.integer("least", least, 2)
+        if not is_functional(plain):
+            kind = "a functional model, or a Sequential that is built"
+            raise _check.refusal("model", kind, plain)
+        loops = _Loops(plain, int(least))
         super().__init__(inputs=loops.inputs, outputs=loops.outputs, name=plain.name)
         self._hidden = _Hidden(plain, least, loops)
 
@@ -57,7 +62,7 @@ class _Hidden:
                 "The model that was stacked has no configuration, so that it can be "
                 "neither saved nor made anew; see the error above."
             ) from self._config
-        return self._config
+        return copy.deepcopy(self._config)  # Keras empties what it reads
 
 
 class _Loops:
@@ -88,6 +93,7 @@ class _Loops:
             (self._loop if run else self._call)(run or place)
             place = run.stop if run else place + 1
         found = [self._tensors[source] for source in outputs]
+        model = graph(model)
         self.inputs = keras.tree.pack_sequence_as(model.input, inputs)
         self.outputs = keras.tree.pack_sequence_as(model.output, found)
 
@@ -124,7 +130,7 @@ class _Loops:
         for run in self.runs.values():
             names = [call.operation.name for call in self.made[run.start : run.stop]]
             what = f"{names[0]} to {names[-1]}"
-            period = f" of {run.period} layers each" if run.period > 1 else ""
+            period = f" of {run.period} calls each" if run.period > 1 else ""
             yield f"{what}: {run.count} equal parts{period} became a loop."
         for model, stacked in self._nested.items():
             if stacked is not model:
@@ -175,12 +181,7 @@ def stack_layers(model: keras.Model, least: int = 2) -> StackedModel:
     >>> keras_bsnn.stacking.unstack(stacked).count_params()
     965
     """
-    _check.integer("least", least, 2)
-    if not is_functional(model):
-        raise _check.refusal(
-            "model", "a functional model, or a built Sequential", model
-        )
-    return StackedModel(model, int(least))
+    return StackedModel(model, least)
 
 
 def unstack(model: StackedModel) -> keras.Model:
