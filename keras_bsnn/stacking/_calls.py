@@ -10,11 +10,11 @@ class Source(NamedTuple):
 
     Attributes:
         call: the place of the call that returns it, or -1 for an input of the model.
-        index: which tensor of those that it returns, or which input.
+        which: which tensor of those that it returns, or which input.
     """
 
     call: int
-    index: int
+    which: int
 
 
 class Call(NamedTuple):
@@ -33,7 +33,7 @@ class Call(NamedTuple):
 
     def sources(self):
         """Of the tensors that it is called with, in their order."""
-        found = []
+        found: list[Source] = []
         map_sources(found.append, (self.args, self.kwargs))
         return found
 

@@ -13,7 +13,7 @@ class Run(NamedTuple):
     Attributes:
         start: the place of the first call.
         period: the number of calls of a part.
-        count: the number of parts.
+        parts: the number of them.
         carries: list of `Source`, relative to the start of a part: what the next part
             takes of it.
         entering: list of the `Source` that stands for each in the first part.
@@ -22,7 +22,7 @@ class Run(NamedTuple):
 
     start: int
     period: int
-    count: int
+    parts: int
     carries: list
     entering: list
     context: list
@@ -30,7 +30,7 @@ class Run(NamedTuple):
     @property
     def stop(self):
         """The place after the last call."""
-        return self.start + self.period * self.count
+        return self.start + self.period * self.parts
 
 
 class Patterns:
@@ -60,7 +60,7 @@ class Patterns:
             return None
         pattern = self._pattern(start + period, start, period)
         entering = self._entering(start, pattern)
-        if entering is None or not self._is_used_within(start, pattern, period):
+        if entering is None or not self._is_used_within(start, period):
             return None
         count = 2
         while self._goes_on(start, count, period, pattern):
@@ -83,11 +83,11 @@ class Patterns:
         """Of each source of each call of a part, where it is seen from the part."""
 
         def seen(source):
-            relative = Source(source.call - place, source.index)
+            relative = Source(source.call - place, source.which)
             if relative.call >= 0:
                 return "own", relative
             if source.call >= max(start, place - period):
-                return "carry", Source(relative.call + period, source.index)
+                return "carry", Source(relative.call + period, source.which)
             return "context", source
 
         part = self.sources[place : place + period]
@@ -95,16 +95,17 @@ class Patterns:
 
     def _entering(self, start, pattern):
         """What the first part takes for each carry; `None` if it is another part."""
-        found = {}
+        found: dict[Source, Source] = {}
         for offset, keys in enumerate(pattern):
             for (kind, source), own in zip(
                 keys, self.sources[start + offset], strict=True
             ):
-                expected = {
-                    "own": Source(source.call + start, source.index),
-                    "context": source,
-                    "carry": found.setdefault(source, own) if kind == "carry" else None,
-                }[kind]
+                if kind == "own":
+                    expected = source._replace(call=source.call + start)
+                elif kind == "context":
+                    expected = source
+                else:
+                    expected = found.setdefault(source, own)
                 if own != expected or (kind != "own" and own.call >= start):
                     return None
         return found or None
@@ -115,10 +116,10 @@ class Patterns:
             place + period <= len(self.calls)
             and self._same_kinds(start, place, period)
             and self._pattern(place, start, period) == pattern
-            and self._is_used_within(place - period, pattern, period)
+            and self._is_used_within(place - period, period)
         )
 
-    def _is_used_within(self, place, pattern, period):
+    def _is_used_within(self, place, period):
         """Whether only this part and the next use what a part returns."""
         return all(user < place + 2 * period for user in self._users(place, period))
 
@@ -126,7 +127,7 @@ class Patterns:
         """Whether what is used of the last part are its carries."""
         carries = {source for kind, source in _flat(pattern) if kind == "carry"}
         for source, users in self.users.items():
-            relative = Source(source.call - place, source.index)
+            relative = Source(source.call - place, source.which)
             is_of_part = 0 <= relative.call < period
             is_used = any(user >= place + period for user in users)
             if is_of_part and is_used and relative not in carries:
@@ -154,7 +155,7 @@ def runs(calls, outputs, least):
         for start in range(len(calls) - 2 * period + 1)
         if (run := patterns.run(start, period, least)) and _has_weights(run, calls)
     ]
-    found.sort(key=lambda run: (-run.period * (run.count - 1), run.period, run.start))
+    found.sort(key=lambda run: (-run.period * (run.parts - 1), run.period, run.start))
     chosen: list[Run] = []
     for run in found:
         if all(run.stop <= other.start or other.stop <= run.start for other in chosen):

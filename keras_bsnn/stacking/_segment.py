@@ -13,11 +13,11 @@ class Slot(NamedTuple):
     Attributes:
         group: which tensors it is among: -2 for the context of the part, -1 for what
             enters it, and else the place, in the part, of the call that returned it.
-        index: its place among them.
+        which: its place among them.
     """
 
     group: int
-    index: int
+    which: int
 
 
 class Segment(keras.layers.Layer):
@@ -42,7 +42,7 @@ class Segment(keras.layers.Layer):
         groups = {-2: context, -1: keras.tree.flatten(inputs)}
 
         def tensor(slot):
-            return groups[slot.group][slot.index]
+            return groups[slot.group][slot.which]
 
         for place, operation in enumerate(self.operations):
             args, kwargs = map_sources(tensor, self.recipe[place], Slot)
@@ -64,7 +64,7 @@ def segments(run, made):
         if source in run.context:
             return Slot(-2, run.context.index(source))
         if source.call >= second:
-            return Slot(source.call - second, source.index)
+            return Slot(source.call - second, source.which)
         carry = source._replace(call=source.call - run.start)
         return Slot(-1, run.carries.index(carry))
 

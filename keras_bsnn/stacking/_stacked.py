@@ -131,7 +131,7 @@ class _Loops:
             names = [call.operation.name for call in self.made[run.start : run.stop]]
             what = f"{names[0]} to {names[-1]}"
             period = f" of {run.period} calls each" if run.period > 1 else ""
-            yield f"{what}: {run.count} equal parts{period} became a loop."
+            yield f"{what}: {run.parts} equal parts{period} became a loop."
         for model, stacked in self._nested.items():
             if stacked is not model:
                 yield from (
