@@ -17,6 +17,7 @@ from keras_bsnn import (
     optimizers,
     plots,
     recalibration,
+    stacking,
 )
 from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.version import __version__
@@ -39,4 +40,5 @@ __all__ = [
     "optimizers",
     "plots",
     "recalibration",
+    "stacking",
 ]

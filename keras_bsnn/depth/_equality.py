@@ -89,6 +89,12 @@ def _graph(model, of):
     return tuple(map(call, nodes)), tuple(places[id(x)] for x in model.outputs)
 
 
+@_of_object.register(keras.Operation)
+def _(x, of):
+    own = sorted(vars(x).keys() - BOOKKEEPING)
+    return type(x), tuple((name, of(vars(x)[name])) for name in own)
+
+
 @_of_object.register(keras.Variable)
 def _(x, of):
     kinds = of(x.constraint), of(x.regularizer)

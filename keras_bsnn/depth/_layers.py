@@ -178,6 +178,22 @@ class StackedLayers(keras.layers.Layer):
         for variable, stack in zip(self._built.stacks, stacks, strict=True):
             variable.assign(stack)
 
+    def copy_to(self, layers: Iterable[keras.Layer]) -> None:
+        """Gives layers the weights of the layers of this stack.
+
+        Args:
+            layers: `depth` built layers like the block.
+
+        Raises:
+            ValueError: the stack is not built, or they are not as many.
+        """
+        self._check_built()
+        variables = zip(*map(ordered, layers), strict=True)
+        for stack, of_layers in zip(self._built.stacks, variables, strict=True):
+            values = ops.convert_to_numpy(_backend.read(stack))
+            for variable, value in zip(of_layers, values, strict=True):
+                variable.assign(value)
+
     def _check_built(self):
         if not self.built:
             raise ValueError(f"The stack {self.name!r} is not built: call it first.")

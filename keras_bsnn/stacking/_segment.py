@@ -1,0 +1,78 @@
+"""A part of a model as a layer."""
+
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_bsnn.stacking._calls import map_sources
+
+
+class Slot(NamedTuple):
+    """A tensor that a part of a model uses.
+
+    Attributes:
+        group: which tensors it is among: -2 for the context of the part, -1 for what
+            enters it, and else the place, in the part, of the call that returned it.
+        which: its place among them.
+    """
+
+    group: int
+    which: int
+
+
+class Segment(keras.layers.Layer):
+    """Calls of layers, one after the other, as one layer.
+
+    Args:
+        operations: list of what is called.
+        recipe: list of the arguments of each call, a pair of `args` and `kwargs` with a
+            `Slot` in the place of each tensor.
+        returned: list of the `Slot` of each tensor that it returns.
+    """
+
+    def __init__(self, operations: list, recipe: list, returned: list, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.operations = operations
+        self.recipe = recipe
+        self.returned = returned
+        self.built = True
+
+    def call(self, inputs: Any, *context: Any) -> Any:
+        """Makes the calls, with what enters and with what does not change."""
+        groups = {-2: context, -1: keras.tree.flatten(inputs)}
+
+        def tensor(slot):
+            return groups[slot.group][slot.which]
+
+        for place, operation in enumerate(self.operations):
+            args, kwargs = map_sources(tensor, self.recipe[place], Slot)
+            groups[place] = keras.tree.flatten(operation(*args, **kwargs))
+        found = tuple(tensor(slot) for slot in self.returned)
+        return found if len(found) > 1 else found[0]
+
+
+def segments(run, made):
+    """The parts of a run as layers.
+
+    Args:
+        run: a `_runs.Run`.
+        made: list of all `_calls.Call` of the model.
+    """
+    second = run.start + run.period
+
+    def slot(source):
+        if source in run.context:
+            return Slot(-2, run.context.index(source))
+        if source.call >= second:
+            return Slot(source.call - second, source.which)
+        carry = source._replace(call=source.call - run.start)
+        return Slot(-1, run.carries.index(carry))
+
+    recipe = [
+        map_sources(slot, (call.args, call.kwargs))
+        for call in made[second : second + run.period]
+    ]
+    returned = [Slot(*source) for source in run.carries]
+    starts = range(run.start, run.stop, run.period)
+    parts = [[call.operation for call in made[i : i + run.period]] for i in starts]
+    return [Segment(operations, recipe, returned) for operations in parts]
