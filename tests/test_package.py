@@ -134,7 +134,7 @@ FLOORS = (  # a room imports from floors below its own
     {"_steps", "manifolds"},
     {"_convolved", "activations", "constraints", "datasets", "depth", "initializers"},
     {"layers", "optimizers"},
-    {"export", "models", "plots"},
+    {"export", "models", "plots", "stacking"},
     {"diagnostics"},
     {"recalibration"},
     {"callbacks", "report"},

@@ -93,9 +93,8 @@ class DepthStack(StackedLayers):
         if not isinstance(block, Layers):
             _arguments.check_block(block)
         _arguments.check_depth(depth, checkpoint_every)
-        return_sequences = _check.boolean("return_sequences", return_sequences)
         super().__init__(block, depth, autocast=False, **kwargs)
-        self.return_sequences = bool(return_sequences)
+        self.return_sequences = _check.boolean("return_sequences", return_sequences)
         self.checkpoint_every = checkpoint_every and int(checkpoint_every)
         self.supports_masking = self.block.supports_masking
 
@@ -119,8 +118,7 @@ class DepthStack(StackedLayers):
         keywords_mask: Any = None,
     ) -> Any:
         """As in the class; `keywords` and `flags` are what `named` is parted into."""
-        inputs_mask = inputs_mask if mask is None else mask
-        masks = inputs_mask, context_mask, keywords_mask
+        masks = (inputs_mask if mask is None else mask), context_mask, keywords_mask
         call = inputs, context, per_layer, keywords, flags, masks
         return self._with_effects(self._run(_arguments.Arguments(*call), training))
 
@@ -179,9 +177,9 @@ class DepthStack(StackedLayers):
         return self.observe(inputs, probes=probes, **kwargs)[1:]
 
     def _run(self, arguments, training, observed=None):
-        options = (self.return_sequences, self.checkpoint_every, observed)
-        arguments = _arguments.converted(arguments, self)
-        return self._built.run(arguments, training, _options.Options(*options))
+        given = self.return_sequences, self.checkpoint_every, observed
+        options = _options.Options(*given)
+        return self._built.run(_arguments.converted(arguments, self), training, options)
 
     def _with_effects(self, found):
         """The result of a call, once losses are added and variables are changed."""

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_bsnn import _backend, _parts
 from keras_bsnn.depth import _arguments, _per_layer
+from keras_bsnn.depth._masks import masked
 
 
 class Template:
@@ -155,9 +156,7 @@ class Template:
             arguments = {**arguments, "training": training}
         with keras.StatelessScope(state, collect_losses=True) as scope:
             before = dict(scope.state_mapping)
-            inputs, context, keywords = map(
-                _masked, (carry, *layer.shared), layer.fixed
-            )
+            inputs, context, keywords = map(masked, (carry, *layer.shared), layer.fixed)
             outputs = block(inputs, *context, **keywords, **arguments)
             outputs = _arguments.tuples(outputs)
         _check_owned(scope, before)
@@ -167,27 +166,6 @@ class Template:
             if scope.get_current_value(v) is not before[id(v)]
         }
         return outputs, scope.losses, updates
-
-
-class _Mask(keras.layers.Layer):
-    """The identity; Keras attaches the mask that it is called with to the result."""
-
-    def __init__(self, **kwargs):
-        super().__init__(autocast=False, **kwargs)
-        self.supports_masking = True
-
-    def call(self, inputs, mask=None):
-        return inputs
-
-
-def _masked(tensors, masks):
-    """A structure of tensors, each with its mask if it has one."""
-    if not _backend.flatten(masks):
-        return tensors
-    attach = _Mask(name="mask")
-    return keras.tree.map_structure(
-        lambda x, mask: x if mask is None else attach(x, mask=mask), tensors, masks
-    )
 
 
 def _new(block):

@@ -193,8 +193,20 @@ def unstack(model: StackedModel) -> keras.Model:
     Args:
         model: a model that `stack_layers` returned, or that was loaded as such.
 
+    Returns:
+        A model of the class that was stacked, which is not compiled.
+
     Raises:
         ValueError: `model` is not such a model, or has no configuration.
+
+    Example:
+
+    >>> import keras, keras_bsnn
+    >>> layers = [keras.layers.Dense(4) for _ in range(3)]
+    >>> model = keras.Sequential([keras.Input((4,)), *layers])
+    >>> stacked = keras_bsnn.stacking.stack_layers(model)
+    >>> [len(m.layers) for m in (stacked, keras_bsnn.stacking.unstack(stacked))]
+    [2, 3]
     """
     if not isinstance(model, StackedModel):
         raise _check.refusal("model", "a model of stack_layers", model)
