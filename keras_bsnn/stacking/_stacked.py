@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 from typing_extensions import Self
 
 from keras_bsnn._types import Config
@@ -229,4 +231,4 @@ def _move(stacked, plain):
             _move(called, operation)
         elif isinstance(called, keras.layers.Layer):
             for ours, theirs in zip(called.variables, operation.variables, strict=True):
-                theirs.assign(ours)
+                theirs.assign(np.array(ops.convert_to_numpy(ours)))
