@@ -6,6 +6,8 @@ import types
 import keras
 import numpy as np
 
+from keras_bsnn import _model
+
 # What Keras keeps of every layer, besides what `FLAGS` names, and what may differ.
 BOOKKEEPING = {*vars(keras.layers.Layer()), "seed"}
 FLAGS = ("_trainable", "_dtype_policy", "supports_masking", "autocast")
@@ -62,11 +64,12 @@ def _of_object(x, of):
 def _(x, of):
     names = sorted(vars(x).keys() - BOOKKEEPING)
     own = [name for name in names if not name.startswith("_self_")]  # TensorFlow's
-    is_graph = hasattr(x, "_nodes_by_depth")  # of a functional model
     return (
         type(x),
         tuple(of(getattr(x, flag, None)) for flag in FLAGS),
-        _graph(x, of) if is_graph else tuple((n, of(vars(x)[n])) for n in own),
+        _graph(x, of)
+        if _model.is_functional(x)
+        else tuple((name, of(vars(x)[name])) for name in own),
         tuple(map(of, x._layers)),
         tuple(map(of, (*x._trainable_variables, *x._non_trainable_variables))),
     )
@@ -74,8 +77,7 @@ def _(x, of):
 
 def _graph(model, of):
     """What is called in a functional model, in turn, and with what."""
-    levels = sorted(model._nodes_by_depth.items(), reverse=True)
-    nodes = [node for _, level in levels for node in level]
+    nodes = _model.nodes(model)
     made = [t for node in nodes for t in node.output_tensors]
     places = {id(tensor): i for i, tensor in enumerate(made)}
 

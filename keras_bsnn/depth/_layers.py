@@ -190,7 +190,7 @@ class StackedLayers(keras.layers.Layer):
         self._check_built()
         variables = zip(*map(ordered, layers), strict=True)
         for stack, of_layers in zip(self._built.stacks, variables, strict=True):
-            values = ops.convert_to_numpy(_backend.read(stack))
+            values = np.array(ops.convert_to_numpy(stack))
             for variable, value in zip(of_layers, values, strict=True):
                 variable.assign(value)
 

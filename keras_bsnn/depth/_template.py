@@ -54,9 +54,13 @@ class Template:
             specs: as for the class.
         """
         if self.specs is None or _pattern(specs) != _pattern(self.specs):
-            self.specs = specs
-            with keras.StatelessScope():
-                self.returned, self.extras = self.split(self._outputs())
+            known, self.specs = self.specs, specs
+            try:
+                with keras.StatelessScope():
+                    self.returned, self.extras = self.split(self._outputs())
+            except Exception:
+                self.specs = known  # the next such call is looked at again
+                raise
 
     def _outputs(self):
         try:

@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_bsnn import _model
+
 
 class Source(NamedTuple):
     """Where a tensor comes from.
@@ -44,8 +46,7 @@ def calls(model):
     Returns:
         List of `Call`, and a list of the `Source` of each output of the model.
     """
-    levels = sorted(graph(model)._nodes_by_depth.items(), reverse=True)
-    nodes = [node for _, level in levels for node in level if not node.is_input]
+    nodes = [node for node in _model.nodes(model) if not node.is_input]
     source_of = {id(x): Source(-1, i) for i, x in enumerate(model.inputs)}
     for place, node in enumerate(nodes):
         for i, x in enumerate(node.output_tensors):
@@ -61,17 +62,6 @@ def calls(model):
         )
         found.append(Call(node.operation, args, kwargs, node.outputs))
     return found, [source_of[id(x)] for x in model.outputs]
-
-
-def is_functional(model: Any) -> bool:
-    """Whether a layer is a model that is made of calls of layers."""
-    return isinstance(model, keras.Model) and hasattr(graph(model), "_nodes_by_depth")
-
-
-def graph(model):
-    """The functional model that a Sequential is, once it is built."""
-    is_sequential = isinstance(model, keras.Sequential)
-    return model._functional if is_sequential else model
 
 
 def map_sources(function, tree, kind=Source):

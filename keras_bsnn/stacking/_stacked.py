@@ -9,10 +9,11 @@ import numpy as np
 from keras import ops
 from typing_extensions import Self
 
+from keras_bsnn import _model
 from keras_bsnn._types import Config
 from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import _check
-from keras_bsnn.stacking._calls import Source, calls, graph, is_functional, map_sources
+from keras_bsnn.stacking._calls import Source, calls, map_sources
 from keras_bsnn.stacking._runs import runs
 from keras_bsnn.stacking._segment import segments
 
@@ -27,7 +28,7 @@ class StackedModel(keras.Model):
 
     def __init__(self, plain: keras.Model, least: int):
         _check.integer("least", least, 2)
-        if not is_functional(plain):
+        if not _model.is_functional(plain):
             kind = "a functional model, or a Sequential that is built"
             raise _check.refusal("model", kind, plain)
         loops = _Loops(plain, int(least))
@@ -95,7 +96,7 @@ class _Loops:
             (self._loop if run else self._call)(run or place)
             place = run.stop if run else place + 1
         found = [self._tensors[source] for source in outputs]
-        model = graph(model)
+        model = _model.graph(model)
         self.inputs = keras.tree.pack_sequence_as(model.input, inputs)
         self.outputs = keras.tree.pack_sequence_as(model.output, found)
 
@@ -109,7 +110,7 @@ class _Loops:
 
     def _stacked(self, operation):
         """The operation, or a model within the model with loops of its own."""
-        if not is_functional(operation):
+        if not _model.is_functional(operation):
             return operation
         if operation not in self._nested:
             stacked = stack_layers(operation, self._least)

@@ -9,7 +9,6 @@ from arrays import array, assert_allclose, drawn
 from backends import HAS_XLA
 from differentiated import compiled_gradients
 from keras import ops
-from versions import not_on_keras_3_10
 
 from keras_bsnn.layers import DepthStack
 
@@ -105,24 +104,6 @@ def test_a_functional_model_that_names_arguments_comes_back(return_added, tmp_pa
         np.testing.assert_array_equal(a, b)
 
 
-@not_on_keras_3_10("finds no masks of further tensors")
-def test_the_mask_of_a_named_tensor_reaches_every_layer():
-    class Sees(keras.layers.Layer):
-        def build(self, input_shape):
-            self.w = self.add_weight(shape=(), name="w", initializer="ones")
-
-        def call(self, x, other, other_mask=None):
-            if other_mask is None:  # while it is built
-                return x
-            return x + self.w * ops.cast(other_mask[..., None], x.dtype)
-
-    x = drawn(2, 3, UNITS)
-    masked = keras.layers.Masking()(x * np.array([0, 1], "float32")[:, None, None])
-    y = array(DepthStack(Sees(), DEPTH)(x, other=masked))
-    assert_allclose((y - x)[0], 0, atol=1e-5)
-    assert_allclose((y - x)[1], DEPTH, atol=1e-5)
-
-
 class WithoutConfig(keras.layers.Layer):
     """One that Keras cannot make anew, with dropout and something it does not use."""
 
@@ -203,3 +184,20 @@ def test_a_list_in_a_layer_is_looked_into():
     assert DepthStack.from_layers(layers[:2])(drawn(2, UNITS)).shape == (2, UNITS)
     with pytest.raises(ValueError, match=r"`layers` must be equal.*sizes"):
         DepthStack.from_layers(layers)
+
+
+def test_a_call_that_was_refused_is_refused_again():
+    class Grows(keras.layers.Layer):
+        def build(self, input_shape):
+            self.kernel = self.add_weight(shape=(UNITS, UNITS))
+
+        def call(self, x, twice=False):
+            y = x @ self.kernel
+            return ops.concatenate([y, y], axis=-1) if twice else y
+
+    stack, x = DepthStack(Grows(), 2), drawn(3, UNITS)
+    stack(x)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="`block` must return"):
+            stack(x, twice=True)
+    assert stack(x).shape == (3, UNITS)

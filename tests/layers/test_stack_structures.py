@@ -270,7 +270,8 @@ def test_per_layer_tensors_of_another_depth():
 
 
 @not_on_keras_3_10("finds no masks of further tensors")
-def test_the_mask_of_a_context_reaches_every_layer():
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_mask_of_a_context_reaches_every_layer(by_name):
     class Sees(keras.layers.Layer):
         def build(self, input_shape):
             self.w = self.add_weight(shape=(), name="w", initializer="ones")
@@ -284,7 +285,7 @@ def test_the_mask_of_a_context_reaches_every_layer():
     other = x.copy()
     other[0] = 0
     masked = keras.layers.Masking()(other)
-    y = DepthStack(Sees(), DEPTH)(x, masked)
-    y = array(y)
+    stack = DepthStack(Sees(), DEPTH)
+    y = array(stack(x, other=masked) if by_name else stack(x, masked))
     assert_allclose((y - x)[0], 0, atol=1e-5)
     assert_allclose((y - x)[1], DEPTH, atol=1e-5)
