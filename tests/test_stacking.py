@@ -47,6 +47,15 @@ def attention():
     return keras.Model(inputs, [dense(2)(x), side])
 
 
+def shared():
+    """Two layers in turn, called again and again."""
+    x = inputs = keras.Input((UNITS,))
+    layers = [dense(UNITS, "tanh"), dense(UNITS, "gelu")]
+    for layer in 3 * layers:
+        x = layer(x)
+    return keras.Model(inputs, dense(2)(x))
+
+
 def nested():
     x = inputs = keras.Input((UNITS,))
     inner = sequential()
@@ -58,6 +67,7 @@ MODELS = {
     "residual": (residual, 1, "4 equal parts of .* calls each became a loop"),
     "alternating": (alternating, 1, "3 equal parts of 2 calls each became a loop"),
     "attention": (attention, 1, "3 equal parts of 3 calls each became a loop"),
+    "shared": (shared, 1, "3 equal parts of 2 calls each became a loop"),
     "nested": (nested, 1, "^sequential.*/dense.*: 5 equal parts became a loop"),
 }
 
@@ -97,7 +107,7 @@ def test_a_stacked_model_is_the_model(name, tmp_path):
     y = keras.tree.map_structure(np.ones_like, model.predict(x, verbose=0))
     stacked = stack_layers(model)
     assert len(stacks(stacked)) == loops
-    assert len(stacked.weights) < len(model.weights)
+    assert (len(stacked.weights) < len(model.weights)) == (name != "shared")
     with_words = pytest.raises(AssertionError, match=said)
     with with_words:
         raise AssertionError(stacked.report)
@@ -130,23 +140,21 @@ def chain(x, layers):
     return outputs
 
 
-def test_layers_with_equal_weights_are_no_loop():
-    inputs, shared = keras.Input((UNITS,)), dense(UNITS)
-    stacked = stack_layers(keras.Model(inputs, chain(inputs, [shared] * 4)[-1]))
-    assert not stacks(stacked) and stacked.report == "No layers became a loop."
-
-
-def test_runs_end_where_others_look():
-    """At an output that the model returns too, and where a layer is frozen."""
+def test_others_look_at_what_is_within_a_loop():
     inputs, layers = keras.Input((UNITS,)), [dense(UNITS) for _ in range(7)]
     outputs = chain(inputs, layers)
-    model = keras.Model(inputs, [outputs[2], outputs[-1]])
+    model = keras.Model(inputs, [outputs[2], outputs[4] + outputs[2], outputs[-1]])
     stacked = stack_layers(model)
-    assert [stack.depth for stack in stacks(stacked)] == [3, 4]
+    assert [stack.depth for stack in stacks(stacked)] == [7]
     assert_equal(stacked(drawn(4, UNITS)), model(drawn(4, UNITS)))
+
+
+def test_runs_end_where_a_layer_is_frozen():
+    layers = [dense(UNITS) for _ in range(7)]
+    model = keras.Sequential([keras.Input((UNITS,)), *layers])
     layers[4].trainable = False
-    assert [stack.depth for stack in stacks(stack_layers(model))] == [3, 2]
-    assert [stack.depth for stack in stacks(stack_layers(model, least=3))] == [3]
+    assert [stack.depth for stack in stacks(stack_layers(model))] == [4, 2]
+    assert [stack.depth for stack in stacks(stack_layers(model, least=3))] == [4]
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -181,9 +189,9 @@ class Subclassed(keras.Model):
 @pytest.mark.parametrize(
     ("model", "least", "message"),
     [
-        (Subclassed, 2, r"`model` must be a functional model.*Subclassed"),
-        (keras.Sequential, 2, "`model` must be a functional model"),
-        (lambda: dense(3), 2, "`model` must be a functional model"),
+        (Subclassed, 2, "`inputs` must be given for a model .*'subclassed.*Subclassed"),
+        (keras.Sequential, 2, "`model` must be a Keras model; a Sequential must be b"),
+        (lambda: dense(3), 2, "`model` must be a Keras model"),
         (sequential, 1, "`least`"),
         (sequential, 2.5, "`least`"),
     ],

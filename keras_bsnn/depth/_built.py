@@ -44,14 +44,16 @@ class Built:
     Args:
         template: a `Template`.
         stacks: the variables of the stack, in the order of the template's.
+        depth: the number of layers.
 
     Attributes:
         constants: those of `stacks` that stand for the template's constants.
         traced: loops that were traced, to be called outside of a graph.
     """
 
-    def __init__(self, template, stacks):
+    def __init__(self, template, stacks, depth):
         self.template = template
+        self.depth = depth
         self.stacks = stacks
         self.weights = stacks[: len(template.weights)]
         self.constants = stacks[len(template.weights) :]
@@ -80,9 +82,8 @@ class Built:
         )
         rule, layers = _options.around(rule, layers, options)
         keep = training is not False or observed is not None
-        depth = self.stacks[0].shape[0]
-        shards = max(map(_backend.shards, self.stacks))
-        loop = _loop.Loop(depth, keep, math.gcd(shards, depth))
+        shards = max(map(_backend.shards, self.stacks), default=1)
+        loop = _loop.Loop(self.depth, keep, math.gcd(shards, self.depth))
 
         def run(inputs, *groups):
             layers = Layer(*groups)

@@ -90,10 +90,13 @@ class StackedLayers(keras.layers.Layer):
             specs = _arguments.of_one_layer(self._hidden.specs)
         variables = self._hidden.variables
         template = Template(self.block, specs, is_kept=bool(variables))
-        self._hidden.built = Built(template, self._add_stacks(template))
+        self._hidden.built = self._made(template)
         self._hidden.variables = []  # their values are in the stack now
         if not self.trainable:
             template.block.trainable = False
+
+    def _made(self, template):
+        return Built(template, self._add_stacks(template), self.depth)
 
     def _add_stacks(self, template):
         variables = (*template.weights, *template.constants)
@@ -187,12 +190,27 @@ class StackedLayers(keras.layers.Layer):
         Raises:
             ValueError: the stack is not built, or they are not as many.
         """
-        self._check_built()
-        variables = zip(*map(ordered, layers), strict=True)
-        for stack, of_layers in zip(self._built.stacks, variables, strict=True):
+        for stack, of_layers in self.variables_with(layers):
             values = np.array(ops.convert_to_numpy(stack))
             for variable, value in zip(of_layers, values, strict=True):
                 variable.assign(value)
+
+    def variables_with(self, layers: Iterable[keras.Layer]) -> list[tuple]:
+        """Returns pairs of a weight and of what it is in layers like the block.
+
+        Args:
+            layers: as for `copy_to`.
+
+        Returns:
+            List of pairs: a variable of this stack, and a tuple of those of the layers
+            that stand along its axis of depth.
+
+        Raises:
+            ValueError: as in `copy_to`.
+        """
+        self._check_built()
+        variables = zip(*map(ordered, layers), strict=True)
+        return [*zip(self._built.stacks, variables, strict=True)]
 
     def _check_built(self):
         if not self.built:

@@ -1,10 +1,8 @@
 """Runs of equal parts of a model: what can become a loop."""
 
-import collections
 from typing import NamedTuple
 
-from keras_bsnn.depth import _equality
-from keras_bsnn.stacking._calls import Source, map_sources
+from keras_bsnn.stacking._graph import Source
 
 
 class Run(NamedTuple):
@@ -18,6 +16,8 @@ class Run(NamedTuple):
             takes of it.
         entering: list of the `Source` that stands for each in the first part.
         context: list of `Source`: what all parts take from elsewhere.
+        taps: dict from `Source`, relative to the start of a part, to the parts of which
+            others than the next part take it, a list of integers.
     """
 
     start: int
@@ -26,58 +26,65 @@ class Run(NamedTuple):
     carries: list
     entering: list
     context: list
+    taps: dict
 
     @property
     def stop(self):
         """The place after the last call."""
         return self.start + self.period * self.parts
 
+    @property
+    def starts(self):
+        """The places of the first call of each part."""
+        return range(self.start, self.stop, self.period)
 
-class Patterns:
+    def of_part(self, part, source):
+        """The `Source` of a part, from one that is relative to its start."""
+        return source._replace(call=source.call + self.starts[part])
+
+
+class Runs:
     """The calls of a model, to be compared with each other.
 
     Args:
-        calls: list of `_calls.Call`.
-        outputs: list of the `Source` of each output of the model.
+        graph: a `_graph.Graph`.
+        kinds: a number for each of its calls, the same for those that do the same.
     """
 
-    def __init__(self, calls, outputs):
-        self.calls = calls
-        self.sources = [call.sources() for call in calls]
-        self.kinds = _numbered(calls)
-        self.users: dict[Source, list] = {}
-        for place, sources in enumerate(self.sources):
+    def __init__(self, graph, kinds):
+        self.graph, self.kinds = graph, kinds
+        self.sources = [call.sources() for call in graph.calls]
+        self._users: list[dict[Source, list]] = [{} for _ in graph.calls]
+        for place, sources in enumerate([*self.sources, graph.outputs]):
             for source in sources:
-                self.users.setdefault(source, []).append(place)
-        for source in outputs:
-            self.users.setdefault(source, []).append(len(calls))
+                if source.call >= 0:
+                    self._users[source.call].setdefault(source, []).append(place)
 
     def run(self, start, period, least):
         """The longest run of parts of a size from a place on, or `None`."""
-        if start + 2 * period > len(self.calls):
-            return None
         if not self._same_kinds(start, start + period, period):
             return None
         pattern = self._pattern(start + period, start, period)
         entering = self._entering(start, pattern)
-        if entering is None or not self._is_used_within(start, period):
+        if entering is None or not self._keeps_its_shape(start, period, entering):
             return None
         count = 2
         while self._goes_on(start, count, period, pattern):
             count += 1
-        last = start + (count - 1) * period
-        if not self._returns_carries(last, pattern, period):
+        carries = [*entering]
+        taps = self._taps(start, period, count, carries)
+        if [count - 1] in taps.values():  # which all parts would have to return
             count -= 1
+            taps = self._taps(start, period, count, carries)
         if count < least:
             return None
         context = [source for kind, source in _flat(pattern) if kind == "context"]
-        carries = [*entering]
-        return Run(
-            start, period, count, carries, [*entering.values()], _unique(context)
-        )
+        found = carries, [*entering.values()], _unique(context), taps
+        return Run(start, period, count, *found)
 
     def _same_kinds(self, a, b, period):
-        return self.kinds[a : a + period] == self.kinds[b : b + period]
+        first, second = (self.kinds[i : i + period] for i in (a, b))
+        return len(second) == period and first == second
 
     def _pattern(self, place, start, period):
         """Of each source of each call of a part, where it is seen from the part."""
@@ -110,86 +117,37 @@ class Patterns:
                     return None
         return found or None
 
+    def _keeps_its_shape(self, start, period, entering):
+        """Whether what enters the first part is like what enters the second."""
+
+        def spec(source):
+            tensor = self.graph.tensor(source)
+            return tuple(tensor.shape), tensor.dtype
+
+        return all(
+            spec(first) == spec(carry._replace(call=carry.call + start))
+            for carry, first in entering.items()
+        )
+
     def _goes_on(self, start, count, period, pattern):
         place = start + count * period
         return (
-            place + period <= len(self.calls)
-            and self._same_kinds(start, place, period)
+            self._same_kinds(start, place, period)
             and self._pattern(place, start, period) == pattern
-            and self._is_used_within(place - period, period)
         )
 
-    def _is_used_within(self, place, period):
-        """Whether only this part and the next use what a part returns."""
-        return all(user < place + 2 * period for user in self._users(place, period))
-
-    def _returns_carries(self, place, pattern, period):
-        """Whether what is used of the last part are its carries."""
-        carries = {source for kind, source in _flat(pattern) if kind == "carry"}
-        for source, users in self.users.items():
-            relative = Source(source.call - place, source.which)
-            is_of_part = 0 <= relative.call < period
-            is_used = any(user >= place + period for user in users)
-            if is_of_part and is_used and relative not in carries:
-                return False
-        return True
-
-    def _users(self, place, period):
-        for source, users in self.users.items():
-            if place <= source.call < place + period:
-                yield from users
-
-
-def runs(calls, outputs, least):
-    """The runs of a model that save the most calls, none of which overlap.
-
-    Args:
-        calls: list of `_calls.Call`.
-        outputs: list of the `Source` of each output of the model.
-        least: the least number of parts.
-    """
-    patterns = Patterns(calls, outputs)
-    found = [
-        run
-        for period in range(1, len(calls) // 2 + 1)
-        for start in range(len(calls) - 2 * period + 1)
-        if (run := patterns.run(start, period, least)) and _has_weights(run, calls)
-    ]
-    found.sort(key=lambda run: (-run.period * (run.parts - 1), run.period, run.start))
-    chosen: list[Run] = []
-    for run in found:
-        if all(run.stop <= other.start or other.stop <= run.start for other in chosen):
-            chosen.append(run)
-    return sorted(chosen)
-
-
-def _has_weights(run, calls):
-    part = calls[run.start : run.start + run.period]
-    return any(map(_variables, part))
-
-
-def _numbered(calls):
-    """A number for each call, the same for those that do the same."""
-    users = collections.Counter(id(v) for call in calls for v in _variables(call))
-    known: dict[str, int] = {}
-
-    def kind(place, call):
-        if any(users[id(v)] > 1 for v in _variables(call)):
-            return f"has weights of other calls: {place}"
-        return str((_kind(call), _equality.fingerprint(call.operation)))
-
-    kinds = (kind(place, call) for place, call in enumerate(calls))
-    return [known.setdefault(text, len(known)) for text in kinds]
-
-
-def _variables(call):
-    return getattr(call.operation, "variables", ())
-
-
-def _kind(call):
-    """What a call has besides its operation and the tensors."""
-    shape = map_sources(lambda source: "tensor", (call.args, call.kwargs))
-    return shape, [(tuple(x.shape), x.dtype) for x in call.returned]
+    def _taps(self, start, period, count, carries):
+        """What others use of parts, but for the carries of the last: a list of them."""
+        stop = start + count * period
+        found: dict[Source, list] = {}
+        for call in range(start, stop):
+            part, offset = divmod(call - start, period)
+            for source, users in self._users[call].items():
+                relative = Source(offset, source.which)
+                is_result = part == count - 1 and relative in carries
+                if users[-1] >= stop and not is_result:
+                    found.setdefault(relative, []).append(part)
+        return found
 
 
 def _flat(pattern):

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_bsnn.stacking._calls import map_sources
+from keras_bsnn.stacking._graph import map_sources
 
 
 class Slot(NamedTuple):
@@ -27,14 +27,23 @@ class Segment(keras.layers.Layer):
         operations: list of what is called.
         recipe: list of the arguments of each call, a pair of `args` and `kwargs` with a
             `Slot` in the place of each tensor.
-        returned: list of the `Slot` of each tensor that it returns.
+        returned: list of the `Slot` of each tensor that the next such layer takes.
+        tapped: list of the `Slot` of each tensor that it returns besides these.
     """
 
-    def __init__(self, operations: list, recipe: list, returned: list, **kwargs: Any):
+    def __init__(
+        self,
+        operations: list,
+        recipe: list,
+        returned: list,
+        tapped: list,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.operations = operations
         self.recipe = recipe
         self.returned = returned
+        self.tapped = tapped
         self.built = True
 
     def call(self, inputs: Any, *context: Any) -> Any:
@@ -47,16 +56,17 @@ class Segment(keras.layers.Layer):
         for place, operation in enumerate(self.operations):
             args, kwargs = map_sources(tensor, self.recipe[place], Slot)
             groups[place] = keras.tree.flatten(operation(*args, **kwargs))
-        found = tuple(tensor(slot) for slot in self.returned)
-        return found if len(found) > 1 else found[0]
+        found = tuple(map(tensor, self.returned))
+        result = found if len(found) > 1 else found[0]
+        return (result, tuple(map(tensor, self.tapped))) if self.tapped else result
 
 
-def segments(run, made):
+def segments(run, calls):
     """The parts of a run as layers.
 
     Args:
         run: a `_runs.Run`.
-        made: list of all `_calls.Call` of the model.
+        calls: list of all `_graph.Call` of the model.
     """
     second = run.start + run.period
 
@@ -70,9 +80,8 @@ def segments(run, made):
 
     recipe = [
         map_sources(slot, (call.args, call.kwargs))
-        for call in made[second : second + run.period]
+        for call in calls[second : second + run.period]
     ]
-    returned = [Slot(*source) for source in run.carries]
-    starts = range(run.start, run.stop, run.period)
-    parts = [[call.operation for call in made[i : i + run.period]] for i in starts]
-    return [Segment(operations, recipe, returned) for operations in parts]
+    slots = [[Slot(*source) for source in group] for group in (run.carries, run.taps)]
+    parts = [[call.operation for call in calls[i : i + run.period]] for i in run.starts]
+    return [Segment(operations, recipe, *slots) for operations in parts]

@@ -1,59 +1,68 @@
 """Models whose equal layers are loops, and back."""
 
 import copy
-from collections.abc import Iterator
+import itertools
 from typing import Any
 
 import keras
-import numpy as np
-from keras import ops
 from typing_extensions import Self
 
 from keras_bsnn import _model
 from keras_bsnn._types import Config
-from keras_bsnn.layers import DepthStack
 from keras_bsnn.ops import _check
-from keras_bsnn.stacking._calls import Source, calls, map_sources
-from keras_bsnn.stacking._runs import runs
-from keras_bsnn.stacking._segment import segments
+from keras_bsnn.stacking import _copies, _reasons
+from keras_bsnn.stacking._graph import Graph
+from keras_bsnn.stacking._loops import Loops
+from keras_bsnn.stacking._opened import NotOpened, opened
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
 class StackedModel(keras.Model):
     """A functional model in which equal layers are loops, as of `stack_layers`.
 
-    Its configuration is that of the model without loops, and its weights are saved as
-    those of any model.
+    Its configuration is that of the model without loops. Files of weights alone are
+    those of that model, too: what `save_weights` writes, the model without loops can
+    load, and `load_weights` reads what that has written.
     """
 
-    def __init__(self, plain: keras.Model, least: int):
+    def __init__(self, plain: keras.Model, least: int, inputs: Any = None):
         _check.integer("least", least, 2)
-        if not _model.is_functional(plain):
-            kind = "a functional model, or a Sequential that is built"
-            raise _check.refusal("model", kind, plain)
-        loops = _Loops(plain, int(least))
-        super().__init__(inputs=loops.inputs, outputs=loops.outputs, name=plain.name)
-        self._hidden = _Hidden(plain, least, loops)
+        loops = Loops(as_functional(plain, inputs), int(least))
+        super().__init__(**loops.model)
+        self._hidden = _Hidden(plain, least, inputs, loops)
 
     @property
     def report(self) -> str:
-        """What became a loop, in words."""
-        return "\n".join(self._hidden.loops.report()) or "No layers became a loop."
+        """What became a loop, and what did not and why, in words."""
+        return "\n".join(_reasons.report(self._hidden.loops))
+
+    def save_weights(self, filepath: Any, **kwargs: Any) -> None:
+        unstack(self).save_weights(filepath, **kwargs)
+
+    def load_weights(self, filepath: Any, **kwargs: Any) -> None:
+        plain = unstack(self)
+        plain.load_weights(filepath, **kwargs)
+        copy_state(plain, self)
 
     def get_config(self) -> Config:
-        return {"model": self._hidden.config(), "least": self._hidden.least}
+        hidden = self._hidden
+        inputs = hidden.inputs and keras.saving.serialize_keras_object(hidden.inputs)
+        return {"model": hidden.config(), "least": hidden.least, "inputs": inputs}
 
     @classmethod
     def from_config(cls, config: Config, custom_objects: Any = None) -> Self:
-        plain = keras.saving.deserialize_keras_object(config["model"], custom_objects)
-        return cls(plain, config["least"])
+        model, inputs = (
+            keras.saving.deserialize_keras_object(config.get(key), custom_objects)
+            for key in ("model", "inputs")
+        )
+        return cls(model, config["least"], inputs)
 
 
 class _Hidden:
     """What Keras must not track."""
 
-    def __init__(self, plain, least, loops):
-        self.least, self.loops = least, loops
+    def __init__(self, plain, least, inputs, loops):
+        self.least, self.inputs, self.loops = least, inputs, loops
         try:
             self._config = keras.saving.serialize_keras_object(plain)
         except Exception as error:  # of any layer: it matters once it is needed
@@ -68,90 +77,38 @@ class _Hidden:
         return copy.deepcopy(self._config)  # Keras empties what it reads
 
 
-class _Loops:
-    """The calls of a model, made anew with loops in the place of runs.
+def as_functional(model: keras.Model, inputs: Any = None) -> keras.Model:
+    """A model as a functional one.
 
     Args:
-        model: a functional model.
-        least: the least number of equal parts.
-
-    Attributes:
-        inputs, outputs: tensors in the structures of those of the model.
-        called: list of what was called in turn: an operation, or a stack.
+        model: as for `stack_layers`.
+        inputs: as for `stack_layers`.
     """
-
-    def __init__(self, model, least):
-        self.made, outputs = calls(model)
-        self.runs = {run.start: run for run in runs(self.made, outputs, least)}
-        self.called: list = []
-        self._least, self._nested = least, {}
-        inputs = [
-            keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name)
-            for x in model.inputs
-        ]
-        self._tensors = {Source(-1, i): x for i, x in enumerate(inputs)}
-        place = 0
-        while place < len(self.made):
-            run = self.runs.get(place)
-            (self._loop if run else self._call)(run or place)
-            place = run.stop if run else place + 1
-        found = [self._tensors[source] for source in outputs]
-        model = _model.graph(model)
-        self.inputs = keras.tree.pack_sequence_as(model.input, inputs)
-        self.outputs = keras.tree.pack_sequence_as(model.output, found)
-
-    def _call(self, place):
-        call = self.made[place]
-        operation = self._stacked(call.operation)
-        args, kwargs = map_sources(self._tensors.get, (call.args, call.kwargs))
-        returned = keras.tree.flatten(operation(*args, **kwargs))
-        self._tensors |= {Source(place, i): x for i, x in enumerate(returned)}
-        self.called.append(operation)
-
-    def _stacked(self, operation):
-        """The operation, or a model within the model with loops of its own."""
-        if not _model.is_functional(operation):
-            return operation
-        if operation not in self._nested:
-            stacked = stack_layers(operation, self._least)
-            has_loops = any(True for _ in loops_of(stacked))
-            self._nested[operation] = stacked if has_loops else operation
-        return self._nested[operation]
-
-    def _loop(self, run):
-        stack = DepthStack.from_layers(segments(run, self.made))
-        inputs = tuple(self._tensors[source] for source in run.entering)
-        context = [self._tensors[source] for source in run.context]
-        result = stack(inputs if len(inputs) > 1 else inputs[0], *context)
-        last = run.stop - run.period
-        carries = [source._replace(call=source.call + last) for source in run.carries]
-        self._tensors |= zip(carries, keras.tree.flatten(result), strict=True)
-        self.called.append(stack)
-
-    def report(self):
-        """Yields a line for each loop."""
-        for run in self.runs.values():
-            names = [call.operation.name for call in self.made[run.start : run.stop]]
-            what = f"{names[0]} to {names[-1]}"
-            period = f" of {run.period} calls each" if run.period > 1 else ""
-            yield f"{what}: {run.parts} equal parts{period} became a loop."
-        for model, stacked in self._nested.items():
-            if stacked is not model:
-                yield from (
-                    f"{model.name}/{line}" for line in stacked.report.split("\n")
-                )
+    if _model.is_functional(model):
+        return model
+    if not isinstance(model, keras.Model) or isinstance(model, keras.Sequential):
+        kind = "a Keras model; a Sequential must be built"
+        raise _check.refusal("model", kind, model)
+    if inputs is None:
+        raise ValueError(
+            "`inputs` must be given for a model that has a `call` of its own: what it "
+            "is called with, of `keras.Input`. Received: inputs=None, model="
+            f"{model.name!r} of class {type(model).__name__}"
+        )
+    model(inputs)  # which builds it
+    try:
+        return opened(model, (inputs,), {})
+    except NotOpened as reason:
+        raise ValueError(
+            "`model` must be a functional model, or one whose `call` only calls layers "
+            f"and functions of Keras. Received: {model.name!r} of class "
+            f"{type(model).__name__}: {reason}"
+        ) from reason
 
 
-def loops_of(model: StackedModel) -> Iterator[DepthStack]:
-    """Yields the loops of a model, also those of the models within."""
-    for called in model._hidden.loops.called:
-        if isinstance(called, StackedModel):
-            yield from loops_of(called)
-        elif isinstance(called, DepthStack):
-            yield called
-
-
-def stack_layers(model: keras.Model, least: int = 2) -> StackedModel:
+def stack_layers(
+    model: keras.Model, least: int = 2, inputs: Any = None
+) -> StackedModel:
     """Returns a model of the same inputs, outputs and numbers, with loops over layers.
 
     Equal layers that follow one another, or equal groups of layers, become a
@@ -159,13 +116,17 @@ def stack_layers(model: keras.Model, least: int = 2) -> StackedModel:
     of a loop is shared with the model that is given.
 
     Args:
-        model: a functional or sequential model, which may contain others.
+        model: a model, which may contain others: functional, sequential, or a subclass
+            whose `call` only calls layers and functions of Keras.
         least: the least number of equal layers to be a loop, an integer of at least 2.
             Defaults to 2.
+        inputs: what a subclass is called with: a `keras.Input`, or a list or dict of
+            such. Defaults to `None`, for models that know it.
 
     Returns:
         A `keras.Model` that is not compiled, with the weights of `model`. Its `report`
-        says in words what became a loop. `unstack` is the way back.
+        says in words what became a loop, and what did not and why. `unstack` is the way
+        back, and `copy_state` moves weights and the state of optimizers.
 
     Raises:
         ValueError: an argument is not of the kind above.
@@ -184,14 +145,15 @@ def stack_layers(model: keras.Model, least: int = 2) -> StackedModel:
     >>> keras_bsnn.stacking.unstack(stacked).count_params()
     965
     """
-    return StackedModel(model, least)
+    return StackedModel(model, least, inputs)
 
 
 def unstack(model: StackedModel) -> keras.Model:
     """Returns a model without loops, as it was before `stack_layers`.
 
-    It is made anew from its configuration, by its own class, and has weights of its
-    own, with the values of the loops.
+    It is made anew from its configuration, by its own class, with all its methods, such
+    as `generate` of a language model, and has weights of its own, with the values of
+    the loops.
 
     Args:
         model: a model that `stack_layers` returned, or that was loaded as such.
@@ -214,22 +176,78 @@ def unstack(model: StackedModel) -> keras.Model:
     if not isinstance(model, StackedModel):
         raise _check.refusal("model", "a model of stack_layers", model)
     plain = keras.saving.deserialize_keras_object(model._hidden.config())
-    _move(model, plain)
+    copy_state(model, plain)
     return plain
 
 
-def _move(stacked, plain):
-    """Copies the values of the weights of a model to those of one without loops."""
-    made, _ = calls(plain)
-    place = 0
-    for called in stacked._hidden.loops.called:
-        run = stacked._hidden.loops.runs.get(place)
-        operation = made[place].operation
-        place = run.stop if run else place + 1
-        if run:
-            called.copy_to(segments(run, made))
-        elif isinstance(called, StackedModel):
-            _move(called, operation)
-        elif isinstance(called, keras.layers.Layer):
-            for ours, theirs in zip(called.variables, operation.variables, strict=True):
-                theirs.assign(np.array(ops.convert_to_numpy(ours)))
+def copy_state(source: keras.Model, target: keras.Model) -> None:
+    """Copies weights, and what an optimizer keeps, between a model and its loops.
+
+    Args:
+        source: the model to copy from. Either it or `target` has loops: it was returned
+            by `stack_layers` for a model like the other.
+        target: the model to copy to. If both are compiled with an optimizer, of the
+            same kind, then so is the optimizer's state: its moments of a layer are in
+            the loop, along the axis of depth, as the layer's weights are.
+
+    Raises:
+        ValueError: not one of the models has loops, the other is not like the model
+            that was stacked, or an optimizer keeps what is not of a weight's shape.
+
+    Example: a model is stacked in the middle of its training.
+
+    >>> import keras, keras_bsnn
+    >>> layers = [keras.layers.Dense(4) for _ in range(3)]
+    >>> model = keras.Sequential([keras.Input((4,)), *layers])
+    >>> model.compile(keras.optimizers.Adam(0.01), "mse")
+    >>> x = keras.random.normal((8, 4))
+    >>> loss = model.train_on_batch(x, x)
+    >>> stacked = keras_bsnn.stacking.stack_layers(model)
+    >>> stacked.compile(keras.optimizers.Adam(0.01), "mse")
+    >>> keras_bsnn.stacking.copy_state(model, stacked)
+    >>> int(stacked.optimizer.iterations)
+    1
+    """
+    are_stacked = [isinstance(model, StackedModel) for model in (source, target)]
+    if sum(are_stacked) != 1:
+        expected = "one of `source` and `target` must be a model of stack_layers"
+        raise ValueError(f"Just {expected}. Received: {source}, {target}")
+    stacked, plain = (source, target) if are_stacked[0] else (target, source)
+    pairs = _pairs(stacked, plain)
+    if _has_state(source) and getattr(target, "optimizer", None):
+        target.optimizer.build(target.trainable_variables)
+        optimizers = stacked.optimizer, plain.optimizer
+        pairs += _copies.of_optimizers(*optimizers, pairs)
+    for pair in pairs:
+        pair.copy(to_plain=are_stacked[0])
+
+
+def _has_state(model):
+    """Whether a model is compiled, and its optimizer has begun."""
+    optimizer = getattr(model, "optimizer", None)
+    return optimizer is not None and optimizer.built
+
+
+def _pairs(stacked, plain):
+    """The variables of a model with loops, each with those of a model without."""
+    hidden = stacked._hidden
+    functional = as_functional(plain, hidden.inputs)
+    graph = Graph(functional, hidden.loops.graph.is_late)
+    classes = [
+        [type(call.operation) for call in graph.calls]
+        for graph in (hidden.loops.graph, graph)
+    ]
+    if classes[0] != classes[1]:
+        theirs, ours = next(
+            pair for pair in itertools.zip_longest(*classes) if pair[0] is not pair[1]
+        )
+        raise ValueError(
+            "`source` and `target` must be a model and what stack_layers made of one "
+            f"like it. Received: {stacked.name!r}, and {plain.name!r}, which calls "
+            f"{_name(ours)} where that calls {_name(theirs)}"
+        )
+    return [*_copies.pairs(hidden.loops, graph)]
+
+
+def _name(kind):
+    return "nothing" if kind is None else kind.__name__
