@@ -34,6 +34,7 @@ is_first_process = implementation.is_first_process
 loop = implementation.loop
 native_gradients = implementation.native_gradients
 optimizer_class = implementation.optimizer_class
+program = implementation.program
 read = implementation.read
 read_whole = implementation.read_whole
 scratch = implementation.scratch
@@ -70,6 +71,7 @@ __all__ = [
     "native_gradients",
     "optimizer_class",
     "pack_like",
+    "program",
     "read",
     "read_whole",
     "scratch",

@@ -93,6 +93,19 @@ def dry_run(function, *arguments):
     function(*arguments)
 
 
+def program(function, *specs):
+    """What a function does, as text, which is equal for equal functions.
+
+    Args:
+        function: a function of tensors that computes with these, and with constants.
+        *specs: a structure of `keras.KerasTensor` of known shapes for each argument.
+
+    Returns:
+        A string, or `None` where no backend says what a function does.
+    """
+    return None
+
+
 def loop_in_python(step, carry, count, reverse=False, like=(), unroll=1):
     """`loop` in Python: a compiler sees each turn, and the results of all together."""
     collected = [None] * count

@@ -1,7 +1,10 @@
 """JAX. The functions are described in `_common` and in `_tensorflow`."""
 
+import re
+
 import jax
 import keras
+import numpy
 
 from keras_bsnn._backend._common import (  # noqa: F401
     draw_from_states,
@@ -12,6 +15,7 @@ from keras_bsnn._backend._common import (  # noqa: F401
     read,
     scratch,
 )
+from keras_bsnn._backend._trees import map_tensors
 
 try:
     from jax import enable_x64
@@ -70,6 +74,13 @@ def compiled(function, jit_compile):
 
 def dry_run(function, *arguments):
     jax.eval_shape(function, *arguments)
+
+
+def program(function, *specs):
+    specs = map_tensors(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), specs)
+    found = jax.make_jaxpr(function)(*specs)
+    constants = [numpy.asarray(x).tobytes() for x in found.consts]
+    return re.sub(" at 0x[0-9a-f]+", "", str(found.jaxpr)) + str(constants)
 
 
 def loop(step, carry, count, reverse=False, like=(), unroll=1):

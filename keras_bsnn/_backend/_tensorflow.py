@@ -56,6 +56,39 @@ def traced_once(function):
     return lambda *tensors: traced()(*tensors)
 
 
+def program(function, *specs):
+    specs = map_tensors(lambda x: tf.TensorSpec(x.shape, x.dtype), specs)
+    found = tf.function(function, autograph=False).get_concrete_function(*specs)
+    constants = [x.numpy().tobytes() for x in found.captured_inputs]
+    graph = found.graph.as_graph_def()
+    functions = {f.signature.name: f for f in graph.library.function}
+    return _text(graph.node, functions) + str(constants)
+
+
+def _text(nodes, functions):
+    """What nodes of a graph do, without the names of nodes and functions."""
+    places = {node.name: f"#{i}" for i, node in enumerate(nodes)}
+
+    def source(name):
+        name, _, which = name.partition(":")
+        return f"{places.get(name, name)}:{which}"
+
+    def setting(value):
+        if name := value.func.name:
+            return _text(functions[name].node_def, functions)
+        return str(value)
+
+    lines = (
+        [
+            node.op,
+            *map(source, node.input),
+            *(f"{k}={setting(v)}" for k, v in sorted(node.attr.items()) if k[0] != "_"),
+        ]
+        for node in nodes
+    )
+    return str([*lines])
+
+
 def compiled(function, jit_compile):
     """`function`, a callable of tensors, compiled by XLA if `jit_compile`."""
     if not jit_compile:

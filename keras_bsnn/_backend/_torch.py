@@ -11,6 +11,7 @@ from keras_bsnn._backend._common import (  # noqa: F401
     float64,
     loop_in_python,
     native_gradients,
+    program,
     read_whole,
     scratch,
     shards,

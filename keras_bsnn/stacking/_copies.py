@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_bsnn import _model
 from keras_bsnn.layers import DepthStack
-from keras_bsnn.stacking._graph import Graph, map_sources
+from keras_bsnn.stacking._graph import Graph
 from keras_bsnn.stacking._loops import Loops
 from keras_bsnn.stacking._opened import opened
 from keras_bsnn.stacking._segment import segments
@@ -56,19 +56,19 @@ def pairs(loops, graph) -> Iterator[Pair]:
             layers = segments(loops.runs[place], graph.calls)
             yield from (Pair(*pair) for pair in called.variables_with(layers))
         elif isinstance(called, Loops):
-            model = _model_within(graph, call)
+            model = _model_within(graph, place)
             yield from pairs(called, Graph(model, called.graph.is_late))
         elif isinstance(called, keras.layers.Layer):
             of_layer = zip(called.variables, call.operation.variables, strict=True)
             yield from (Pair(*pair) for pair in of_layer)
 
 
-def _model_within(graph, call):
+def _model_within(graph, place):
     """A model within another, or a layer that is a loop, as a functional model."""
-    if _model.is_functional(call.operation):
-        return call.operation
-    arguments = map_sources(graph.tensor, (call.args, call.kwargs))
-    return opened(call.operation, *arguments)
+    operation = graph.calls[place].operation
+    if _model.is_functional(operation):
+        return operation
+    return opened(*graph.arguments(place))
 
 
 def of_optimizers(stacked, plain, of_weights) -> Iterator[Pair]:
@@ -127,7 +127,7 @@ def _alone(optimizer):
     slots = {id(x) for group in _slots(optimizer).values() for x in group.values()}
     found = [x for x in optimizer.variables if id(x) not in slots]
     for variable in found:
-        if variable.shape:
+        if len(variable.shape):
             raise ValueError(
                 "What an optimizer keeps must be one number, or of the shape of a "
                 f"weight, to be copied. Received: {variable.path!r} of shape "

@@ -110,6 +110,11 @@ class Graph:
             if any(x is not operation for x in calls)
         )
 
+    def arguments(self, place):
+        """What is called at a place, and its arguments by position and by name."""
+        call = self.calls[place]
+        return call.operation, *map_sources(self.tensor, (call.args, call.kwargs))
+
     def tensor(self, source):
         """The tensor that comes from there."""
         if source.call < 0:

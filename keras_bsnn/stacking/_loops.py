@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_bsnn import _model
+from keras_bsnn.depth._layers import Layers
 from keras_bsnn.depth._repeated import Repeated
 from keras_bsnn.layers import DepthStack
 from keras_bsnn.stacking._graph import Graph, Source, map_sources
@@ -130,7 +131,7 @@ class Loops:
         if self._is_repeated(run):
             stack = Repeated(parts[0], run.parts)
         else:
-            stack = DepthStack.from_layers(parts)
+            stack = DepthStack(Layers(parts), run.parts)
         inputs = tuple(self._tensors[source] for source in run.entering)
         context = [self._tensors[source] for source in run.context]
         result = stack(inputs if len(inputs) > 1 else inputs[0], *context)
@@ -147,12 +148,13 @@ class Loops:
 
 
 def _of_tensors(model):
-    """A model that takes a list as a function of any arguments."""
+    """A model as a function of any arguments: it takes the tensors among them."""
 
     def function(*args, **kwargs):
         given = keras.tree.flatten((args, kwargs))
         tensors = [x for x in given if isinstance(x, keras.KerasTensor)]
         dtypes = [x.dtype for x in model.inputs]
-        return model([*map(ops.cast, tensors, dtypes)])
+        cast = [*map(ops.cast, tensors, dtypes)]
+        return model(keras.tree.pack_sequence_as(model.input, cast))
 
     return function

@@ -22,7 +22,8 @@ def opened(layer, args, kwargs):
         kwargs: those by name.
 
     Returns:
-        A model that maps a list of these tensors to a list of what `call` returns.
+        A model that maps the structure of the first argument, if it is the only one,
+        and else a list of the tensors, to what `call` returns.
 
     Raises:
         NotOpened: the call does more than to call layers and functions of Keras.
@@ -39,15 +40,16 @@ def opened(layer, args, kwargs):
 
 
 def may_be_a_loop(layer, least):
-    """Whether enough layers of a layer, which has no graph, are equal."""
+    """Whether a layer has a list of layers, of which enough are alike."""
     if _model.is_functional(layer) or not isinstance(layer, keras.layers.Layer):
         return False
-    inner = [x for x in layer._layers if x.variables]
-    alike = collections.Counter((type(x), len(x.variables)) for x in inner)
-    if max(alike.values(), default=0) < least:
-        return False
-    equal = collections.Counter(str(_equality.fingerprint(x)) for x in inner)
-    return max(equal.values()) >= least
+    lists = [x for x in vars(layer).values() if isinstance(x, list)]
+    return any(
+        count >= least
+        for entries in lists
+        for kind, count in collections.Counter(map(type, entries)).items()
+        if issubclass(kind, keras.layers.Layer)
+    )
 
 
 def _check_layer(layer):
@@ -69,37 +71,37 @@ def _traced(layer, args, kwargs, training):
             raise NotOpened("it is called with a tensor that has a mask")
         is_cast = layer.autocast and _backend.is_float(x)
         dtype = layer.compute_dtype if is_cast else x.dtype
-        inputs.append(keras.Input(batch_shape=x.shape, dtype=dtype))
+        inputs.append(keras.Input(batch_shape=x.shape, dtype=dtype, name=x.name))
         return inputs[-1]
 
     args, kwargs = keras.tree.map_structure(entering, (args, kwargs))
     if layer._call_has_training_arg and kwargs.get("training") is None:
         kwargs = {**kwargs, "training": training}
-    before = len(layer._losses)
+    is_alone = len(args) == 1 and len(keras.tree.flatten(args)) == len(inputs)
     try:
         outputs = layer.call(*args, **kwargs)
-        model = keras.Model(inputs, _tensors(outputs), name=layer.name)
+        return keras.Model(
+            args[0] if is_alone else inputs, _checked(outputs), name=layer.name
+        )
+    except NotOpened:
+        raise
     except Exception as error:  # of code that is not ours
         reason = str(error).strip().split("\n")[0][:200]
         raise NotOpened(f"its `call` takes no symbolic tensors ({reason})") from error
-    if len(layer._losses) > before:
-        del layer._losses[before:]
-        raise NotOpened("its `call` adds losses")
-    return model
 
 
-def _tensors(outputs):
-    """The tensors of a structure, as a list."""
+def _checked(outputs):
     found = keras.tree.flatten(outputs)
     if any(not isinstance(x, keras.KerasTensor) for x in found):
         raise NotOpened("its `call` returns what is no tensor")
-    return found
+    return outputs
 
 
 def _check_weights(layer, graph):
     seen = {id(v) for call in graph.calls for v in call.variables()}
-    if any(id(v) not in seen for v in layer.variables):
-        raise NotOpened("its `call` uses weights of layers that it does not call")
+    used = {id(v) for call in graph.calls for v in call.uses()}
+    if used != seen or any(id(v) not in seen for v in layer.variables):
+        raise NotOpened("its `call` uses weights that are not of a layer it calls")
 
 
 def _described(model):

@@ -1,10 +1,5 @@
 """What became a loop, and what did not and why, in words."""
 
-import collections
-import itertools
-
-import keras
-
 from keras_bsnn.depth import _equality
 from keras_bsnn.stacking._kinds import signature
 
@@ -32,37 +27,43 @@ def _of_loops(loops):
 
 
 def _of_others(loops):
-    """Why layers of one class that are in no loop are in none, two after the other."""
+    """Yields why layers of one class, of which one follows the other, are no loop."""
     for name, reason in loops.kept.items():
         yield f"{name} is called as it is: {reason}."
-    for places in _alike(loops):
-        for first, other in itertools.pairwise(places):
-            names = [loops.graph.calls[i].operation.name for i in (first, other)]
-            if reason := _reason(loops, first, other):
-                yield f"{names[0]} and {names[1]} are no loop: {reason}."
+    run_of = {i: run for run in loops.runs.values() for i in range(run.start, run.stop)}
+    for first, other in _followers(loops.graph.calls):
+        names = [loops.graph.calls[i].operation.name for i in (first, other)]
+        is_loop = first in run_of and run_of[first] is run_of.get(other)
+        if not is_loop and (reason := _reason(loops, first, other)):
+            yield f"{names[0]} and {names[1]} are not in one loop: {reason}."
 
 
-def _alike(loops):
-    """The places of layers that hold layers or weights, by class, outside of loops."""
-    found = collections.defaultdict(list)
-    for place, called in loops.called.items():
-        is_layer = isinstance(called, keras.layers.Layer) and place not in loops.runs
-        if is_layer and called.variables:
-            found[type(called)].append(place)
-    return found.values()
+def _followers(calls):
+    """Yields the places of two layers of a class: a layer, and the next that is called.
+
+    Of simple layers, which hold no others, those alone of which the second takes what
+    the first returns.
+    """
+    last: dict[type, int] = {}
+    for place, call in enumerate(calls):
+        if not call.variables():
+            continue
+        first = last.get(type(call.operation))
+        last[type(call.operation)] = place
+        takes = any(source.call == first for source in call.sources())
+        if first is not None and (call.operation._layers or takes):
+            yield first, place
 
 
 def _reason(loops, first, other):
-    """Why two layers of a class are no loop; simple ones need not be alike."""
+    """Why two layers of a class are no loop; simple ones may have other shapes."""
     calls = [loops.graph.calls[i] for i in (first, other)]
     one, two = (call.operation for call in calls)
     shapes = [[tuple(v.shape) for v in layer.variables] for layer in (one, two)]
     if shapes[0] != shapes[1]:
-        is_simple = not one._layers
-        found = f"their weights are of the shapes {shapes[0]} and {shapes[1]}"
-        return None if is_simple else found
+        return "their weights are of other shapes" if one._layers else None
     if one is two:
-        return "they are one layer"
+        return "they are one layer, which is called elsewhere, too"
     if any(id(v) in loops.shared for v in (*one.variables, *two.variables)):
         return "one has weights that are used elsewhere, too"
     if signature(calls[0]) != signature(calls[1]):
@@ -70,4 +71,4 @@ def _reason(loops, first, other):
     if loops.kinds[first] != loops.kinds[other]:
         found = map(_equality.fingerprint, (one, two))
         return f"they differ in {_equality.difference(*found)}"
-    return "what is between them is not what is before and after them"
+    return "the calls between them are not as those around them"
