@@ -86,7 +86,7 @@ class Built:
 
         def run(inputs, *groups):
             layers = Layer(*groups)
-            return _checkpoints.run(rule, inputs, layers, loop, options.every)
+            return _checkpoints.run(rule, inputs, layers, loop, options.sizes)
 
         if _backend.is_concrete(_backend.flatten(inputs)[0]):
             traced = observed.traced if observed else self.traced

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from keras_bsnn import _backend, _parts, manifolds
 from keras_bsnn._types import Config, Shape
-from keras_bsnn.depth import _arguments, _per_layer
+from keras_bsnn.depth import _arguments, _checks, _per_layer
 from keras_bsnn.depth._built import Built, Hidden
 from keras_bsnn.depth._template import Template, ordered
 
@@ -84,7 +84,7 @@ class StackedLayers(keras.layers.Layer):
             inputs = keras.KerasTensor(input_shape, self.compute_dtype)
             self._hidden.specs = _arguments.Arguments(inputs, (), {}, {}, {})
         if specs := self._hidden.specs:
-            _arguments.check_per_layer(specs.per_layer, self.depth)
+            _checks.check_per_layer(specs.per_layer, self.depth)
             inputs = _arguments.specs(specs.inputs, self.compute_dtype)
             self._hidden.specs = specs._replace(inputs=inputs)
             specs = _arguments.of_one_layer(self._hidden.specs)
@@ -225,7 +225,7 @@ class StackedLayers(keras.layers.Layer):
             ValueError: the layers are none, not built, or not equal.
         """
         layers = Layers(layers)
-        _arguments.check_layers(layers)
+        _checks.check_layers(layers)
         stack = cls(layers, len(layers), **kwargs)
         stack.build(_input_shape(layers[0]))
         return stack

@@ -27,12 +27,12 @@ class Options(NamedTuple):
 
     Attributes:
         every_output: whether the output of each layer is an output.
-        every: as `checkpoint_every` of `DepthStack`.
+        sizes: as of `_checkpoints.sizes_of`.
         observed: an `Observed`, or `None`.
     """
 
     every_output: bool
-    every: int | None = None
+    sizes: tuple = ()
     observed: Observed | None = None
 
 

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_bsnn import _backend, _parts
-from keras_bsnn.depth import _arguments, _per_layer
+from keras_bsnn.depth import _arguments, _checks, _per_layer
 from keras_bsnn.depth._masks import masked
 
 
@@ -181,7 +181,7 @@ def _new(block):
             f"`block` must not be shared: {block.name!r} is in another stack already. "
             "Make a new one for each."
         )
-    _arguments.check_initializers(block)
+    _checks.check_initializers(block)
     return clone(block, block.name)
 
 
