@@ -4,6 +4,8 @@ import functools
 import math
 from typing import Any
 
+from keras import ops
+
 from keras_bsnn import _backend
 from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options
 from keras_bsnn.depth._block_rule import BlockRule
@@ -19,6 +21,7 @@ class Hidden:
 
     Attributes:
         specs: what the stack is called with, an `_arguments.Arguments` without values.
+        per_layer: dict of arrays that its layers are given at every call.
         built: a `Built`, once the stack is built.
     """
 
@@ -26,6 +29,7 @@ class Hidden:
         self.block = block
         self.variables = variables
         self.specs: Any = None
+        self.per_layer: dict[str, Any] = {}
         self.built: Built | None = None
 
     def learn(self, arguments):
@@ -44,14 +48,16 @@ class Built:
     Args:
         template: a `Template`.
         stacks: the variables of the stack, in the order of the template's.
+        per_layer: as of `Hidden`.
 
     Attributes:
         constants: those of `stacks` that stand for the template's constants.
         traced: loops that were traced, to be called outside of a graph.
     """
 
-    def __init__(self, template, stacks):
+    def __init__(self, template, stacks, per_layer):
         self.template = template
+        self.per_layer = per_layer
         self.stacks = stacks
         self.weights = stacks[: len(template.weights)]
         self.constants = stacks[len(template.weights) :]
@@ -108,9 +114,10 @@ class Built:
             [_backend.read(v) for v in group]
             for group in (self.weights, self.constants)
         )
+        given = _backend.map_tensors(ops.convert_to_tensor, self.per_layer)
         layers = Layer(
             (weights, arguments.per_layer),
-            constants,
+            (constants, given),
             (arguments.context, arguments.keywords),
             arguments.masks,
         )

@@ -65,6 +65,11 @@ class StackedLayers(keras.layers.Layer):
         return self._built.template.block if self._built else self._hidden.block
 
     @property
+    def per_layer(self) -> dict[str, Any]:
+        """What each layer is given at every call: arrays with an axis of depth."""
+        return self._hidden.per_layer
+
+    @property
     def _built(self):
         return self._hidden.built
 
@@ -82,7 +87,8 @@ class StackedLayers(keras.layers.Layer):
     def build(self, input_shape: Shape | None) -> None:
         if self._hidden.specs is None and input_shape is not None:
             inputs = keras.KerasTensor(input_shape, self.compute_dtype)
-            self._hidden.specs = _arguments.Arguments(inputs, (), {}, {}, {})
+            given = _arguments.specs(self.per_layer)
+            self._hidden.specs = _arguments.Arguments(inputs, (), given, {}, {})
         if specs := self._hidden.specs:
             _checks.check_per_layer(specs.per_layer, self.depth)
             inputs = _arguments.specs(specs.inputs, self.compute_dtype)
@@ -90,7 +96,8 @@ class StackedLayers(keras.layers.Layer):
             specs = _arguments.of_one_layer(self._hidden.specs)
         variables = self._hidden.variables
         template = Template(self.block, specs, is_kept=bool(variables))
-        self._hidden.built = Built(template, self._add_stacks(template))
+        stacks = self._add_stacks(template)
+        self._hidden.built = Built(template, stacks, self.per_layer)
         self._hidden.variables = []  # their values are in the stack now
         if not self.trainable:
             template.block.trainable = False

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_bsnn import _backend
-from keras_bsnn.depth import _arguments, _checkpoints, _options
+from keras_bsnn.depth import _arguments, _checkpoints, _given, _options
 from keras_bsnn.depth._layers import StackedLayers
 
 
@@ -72,6 +72,7 @@ class LoopedLayers(StackedLayers):
         return self.observe(inputs, probes=probes, **kwargs)[1:]
 
     def _run(self, arguments, training, observed=None):
+        _given.joined(self.per_layer, arguments.per_layer)  # or it refuses
         sizes = _checkpoints.sizes_of(self.checkpoint_every, self.depth)
         options = _options.Options(self.return_sequences, sizes, observed)
         return self._built.run(_arguments.converted(arguments, self), training, options)

@@ -8,7 +8,7 @@ from typing_extensions import Self
 
 from keras_bsnn import _backend, _facts, _steps
 from keras_bsnn._types import Config, Shape
-from keras_bsnn.depth import _arguments, _checkpoints, _checks
+from keras_bsnn.depth import _arguments, _checkpoints, _checks, _given
 from keras_bsnn.depth._layers import Layers
 from keras_bsnn.depth._looped import LoopedLayers
 from keras_bsnn.ops import _check
@@ -44,6 +44,10 @@ class DepthStack(LoopedLayers):
             m-th layer of such a segment, too, and so on: for a third more time each,
             memory falls to `depth / k + k / m + m` layers, and a copy of the weights of
             `k`. Defaults to `None`, to keep all.
+        per_layer: dict from names of arguments of the block to arrays with a leading
+            axis of `depth`, such as a schedule of rates, or dicts of such: each layer
+            is called with its own slices, as with those of `per_layer` of a call, but
+            they are constants that the configuration holds. Defaults to `None`.
         **kwargs: arguments of `keras.Layer`: `name`, `dtype`, `trainable`.
 
     Call arguments:
@@ -54,7 +58,8 @@ class DepthStack(LoopedLayers):
             of an encoder. Those of floating point have gradients.
         per_layer: dict from names of arguments of the block to tensors, or structures
             of such, with a leading axis of `depth`: each layer is called with its own
-            slices. Those of floating point have gradients. Defaults to `None`.
+            slices. Those of floating point have gradients. No name may be one of the
+            stack's own `per_layer`. Defaults to `None`.
         **named: further arguments of the block by their names, for every layer:
             tensors, or structures of such, as those of `context`, and flags, which
             are no tensors.
@@ -93,6 +98,7 @@ class DepthStack(LoopedLayers):
         depth: int,
         return_sequences: bool = False,
         checkpoint_every: int | str | Sequence[int] | None = None,
+        per_layer: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
         if not isinstance(block, Layers):
@@ -101,11 +107,13 @@ class DepthStack(LoopedLayers):
         super().__init__(block, depth, autocast=False, **kwargs)
         self.return_sequences = _check.boolean("return_sequences", return_sequences)
         self.checkpoint_every = _checkpoints.checked(checkpoint_every, self.depth)
+        self._hidden.per_layer = _given.given(per_layer, self.depth, self.block)
         self.supports_masking = self.block.supports_masking
 
     def __call__(self, inputs, *context, per_layer=None, **kwargs):
         kwargs, named = _arguments.parted(kwargs, self.call)
-        self._hidden.learn(_arguments.Arguments(inputs, context, per_layer, *named))
+        of_layers = _given.joined(self.per_layer, per_layer)
+        self._hidden.learn(_arguments.Arguments(inputs, context, of_layers, *named))
         given = {"per_layer": per_layer, "keywords": named[0], "flags": named[1]}
         return super().__call__(inputs, *context, **given, **kwargs)
 
@@ -176,6 +184,7 @@ class DepthStack(LoopedLayers):
             "depth": self.depth,
             "return_sequences": self.return_sequences,
             "checkpoint_every": [*every] if isinstance(every, tuple) else every,
+            "per_layer": _given.to_config(self.per_layer),
         }
 
     @classmethod

@@ -141,8 +141,9 @@ class Template:
         Args:
             carry: structure of tensors.
             layer: a `Layer`. Its weights are a pair: the values of `weights`, and the
-                arguments of this layer alone; it shares a pair of the context and the
-                keywords; its fixed tensors are the masks of the carry and of these.
+                arguments of this layer alone; so are its constants; it shares a pair of
+                the context and the keywords; its fixed tensors are the masks of the
+                carry and of these.
             training: as in the call of a layer.
             flags: dict of further arguments that are no tensors.
             block: another layer with the same variables, to be called in its place.
@@ -152,10 +153,10 @@ class Template:
             those constants that it has changed to their values.
         """
         block = block or self.block
-        values, arguments = layer.weights
+        (values, arguments), (others, given) = layer.weights, layer.constants
         variables = [*self.weights, *self.constants]
-        state = zip(variables, (*values, *layer.constants), strict=True)
-        arguments = {**arguments, **flags}
+        state = zip(variables, (*values, *others), strict=True)
+        arguments = {**arguments, **given, **flags}
         if "training" in inspect.signature(block.call).parameters:
             arguments = {**arguments, "training": training}
         with keras.StatelessScope(state, collect_losses=True) as scope:
