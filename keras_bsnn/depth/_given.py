@@ -34,7 +34,7 @@ def given(per_layer, depth, block):
     return found
 
 
-def _array(name, value) -> Any:
+def _array(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _array(name, entry) for key, entry in value.items()}
     kind = "an array of numbers"

@@ -132,11 +132,7 @@ def test_a_call_adds_others():
     for refused in (
         lambda: stack(x, per_layer={"rate": SCHEDULE}),
         lambda: both(x, per_layer={"shift": shift}),
-        lambda: stack.observe(
-            x,
-            probes=np.zeros((DEPTH, *x.shape), "float32"),
-            per_layer={"rate": SCHEDULE},
-        ),
+        lambda: stack.observe(x, probes=probes, per_layer={"rate": SCHEDULE}),
     ):
         with pytest.raises(ValueError, match="`per_layer` of a call must not name"):
             refused()
