@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 from keras_bsnn import _backend
-from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options
+from keras_bsnn.depth import _arguments, _checkpoints, _layer_drop, _loop, _options
 from keras_bsnn.depth._block_rule import BlockRule
 from keras_bsnn.depth._rule import Layer
 
@@ -99,7 +99,11 @@ class Built:
             flags = str(sorted(arguments.flags.items()))
             key = training, self.template.block.trainable, flags
             run = traced.setdefault(key, _backend.traced_once(run))
-        return run(inputs, *layers[:-1])
+        found = run(inputs, *layers[:-1])
+        if options.runs is None:
+            return found
+        new = options.runs, found.updates, self.constants
+        return found._replace(updates=_layer_drop.updates_of_those_that_run(*new))
 
     def _rule_and_layers(self, arguments, training, block=None):
         """The rule of a layer, and the tensors of all of them.

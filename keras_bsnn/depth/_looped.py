@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_bsnn import _backend
-from keras_bsnn.depth import _arguments, _checkpoints, _given, _options
+from keras_bsnn.depth import _arguments, _checkpoints, _given, _layer_drop, _options
 from keras_bsnn.depth._layers import StackedLayers
 
 
@@ -16,6 +16,8 @@ class LoopedLayers(StackedLayers):
 
     return_sequences: bool
     checkpoint_every: Any
+    layer_drop: Any
+    seed_generator: keras.random.SeedGenerator
 
     def observe(
         self,
@@ -29,7 +31,8 @@ class LoopedLayers(StackedLayers):
     ) -> tuple:
         """Calls the stack, and gives what passes between its layers, for diagnostics.
 
-        It is the same loop as in `call`, with the same numbers.
+        It is the same loop as in `call`, with the same numbers, but for `layer_drop`:
+        all layers run.
 
         Args:
             inputs: as in the call of the stack.
@@ -74,7 +77,13 @@ class LoopedLayers(StackedLayers):
     def _run(self, arguments, training, observed=None):
         _given.joined(self.per_layer, arguments.per_layer)  # or it refuses
         sizes = _checkpoints.sizes_of(self.checkpoint_every, self.depth)
-        options = _options.Options(self.return_sequences, sizes, observed)
+        runs = None
+        if self.layer_drop is not None:
+            self._check_droppable()
+            if training and observed is None:
+                given = self.layer_drop, self.depth, self.seed_generator
+                runs = _layer_drop.drawn(*given)
+        options = _options.Options(self.return_sequences, sizes, observed, runs)
         return self._built.run(_arguments.converted(arguments, self), training, options)
 
     def _with_effects(self, found):
@@ -89,3 +98,13 @@ class LoopedLayers(StackedLayers):
         for i, value in (found.updates or {}).items():
             self._built.constants[i].assign(value)
         return (result, extras) if _backend.flatten(extras) else result
+
+    def _check_droppable(self):
+        if self.layer_drop is not None and _backend.flatten(
+            self._built.template.extras
+        ):
+            raise ValueError(
+                "`layer_drop` must be `None` for a block that returns more than what "
+                "enters the next layer: a layer that is skipped has nothing to return. "
+                f"Received: layer_drop={self.layer_drop}, block={self.block!r}"
+            )

@@ -8,7 +8,7 @@ from typing_extensions import Self
 
 from keras_bsnn import _backend, _facts, _steps
 from keras_bsnn._types import Config, Shape
-from keras_bsnn.depth import _arguments, _checkpoints, _checks, _given
+from keras_bsnn.depth import _arguments, _checkpoints, _checks, _given, _layer_drop
 from keras_bsnn.depth._layers import Layers
 from keras_bsnn.depth._looped import LoopedLayers
 from keras_bsnn.ops import _check
@@ -48,6 +48,11 @@ class DepthStack(LoopedLayers):
             axis of `depth`, such as a schedule of rates, or dicts of such: each layer
             is called with its own slices, as with those of `per_layer` of a call, but
             they are constants that the configuration holds. Defaults to `None`.
+        layer_drop: probability from 0 to 1 with which each layer is skipped in
+            training, or one for each layer: what enters it passes through, it takes no
+            time, adds no loss and leaves its statistics as they are. Nothing is scaled
+            for it, and in evaluation all layers run. It is for blocks that return what
+            they take and no more. Defaults to `None`, to skip none.
         **kwargs: arguments of `keras.Layer`: `name`, `dtype`, `trainable`.
 
     Call arguments:
@@ -77,7 +82,9 @@ class DepthStack(LoopedLayers):
             changes the shape, has a weight without initializer, or changes a variable
             that is not its own.
 
-    Source: this package. A loop over layers is known from Haiku's `layer_stack`.
+    Source: this package. A loop over layers is known from Haiku's `layer_stack`;
+    `layer_drop` is from "Reducing transformer depth on demand with structured dropout"
+    (Fan et al., 2019, arXiv:1909.11556).
 
     Example:
 
@@ -99,6 +106,7 @@ class DepthStack(LoopedLayers):
         return_sequences: bool = False,
         checkpoint_every: int | str | Sequence[int] | None = None,
         per_layer: dict[str, Any] | None = None,
+        layer_drop: float | Sequence[float] | None = None,
         **kwargs: Any,
     ):
         if not isinstance(block, Layers):
@@ -108,6 +116,9 @@ class DepthStack(LoopedLayers):
         self.return_sequences = _check.boolean("return_sequences", return_sequences)
         self.checkpoint_every = _checkpoints.checked(checkpoint_every, self.depth)
         self._hidden.per_layer = _given.given(per_layer, self.depth, self.block)
+        self.layer_drop = _layer_drop.checked(layer_drop, self.depth)
+        if self.layer_drop is not None:
+            self.seed_generator = keras.random.SeedGenerator()
         self.supports_masking = self.block.supports_masking
 
     def __call__(self, inputs, *context, per_layer=None, **kwargs):
@@ -149,6 +160,7 @@ class DepthStack(LoopedLayers):
             return keras.KerasTensor((self.depth, *x.shape), x.dtype)
 
         result = _backend.map_tensors(spec, _arguments.tuples(inputs))
+        self._check_droppable()
         extras = self._built.template.extras
         if not _backend.flatten(extras):
             return result
@@ -177,7 +189,7 @@ class DepthStack(LoopedLayers):
     def get_config(self) -> Config:
         block = keras.saving.serialize_keras_object(self.block)
         block.pop("build_config", None)  # as it was before it was built
-        every = self.checkpoint_every
+        every, rates = self.checkpoint_every, self.layer_drop
         return {
             **super().get_config(),
             "block": block,
@@ -185,6 +197,7 @@ class DepthStack(LoopedLayers):
             "return_sequences": self.return_sequences,
             "checkpoint_every": [*every] if isinstance(every, tuple) else every,
             "per_layer": _given.to_config(self.per_layer),
+            "layer_drop": [*rates] if isinstance(rates, tuple) else rates,
         }
 
     @classmethod
