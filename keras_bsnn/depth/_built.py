@@ -22,6 +22,7 @@ class Hidden:
     Attributes:
         specs: what the stack is called with, an `_arguments.Arguments` without values.
         per_layer: dict of arrays that its layers are given at every call.
+        adapters: those that its block is to have, as of `_lora.adapters`.
         built: a `Built`, once the stack is built.
     """
 
@@ -30,6 +31,7 @@ class Hidden:
         self.variables = variables
         self.specs: Any = None
         self.per_layer: dict[str, Any] = {}
+        self.adapters: list = []
         self.built: Built | None = None
 
     def learn(self, arguments):

@@ -8,10 +8,10 @@ from keras import ops
 
 from keras_bsnn import _backend
 from keras_bsnn.depth import _arguments, _checkpoints, _given, _layer_drop, _options
-from keras_bsnn.depth._layers import StackedLayers
+from keras_bsnn.depth._tuned import TunedLayers
 
 
-class LoopedLayers(StackedLayers):
+class LoopedLayers(TunedLayers):
     """The part of `DepthStack` that runs the loop over its layers."""
 
     return_sequences: bool
