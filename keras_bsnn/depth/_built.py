@@ -4,8 +4,10 @@ import functools
 import math
 from typing import Any
 
+from keras import ops
+
 from keras_bsnn import _backend
-from keras_bsnn.depth import _arguments, _checkpoints, _loop, _options
+from keras_bsnn.depth import _arguments, _checkpoints, _layer_drop, _loop, _options
 from keras_bsnn.depth._block_rule import BlockRule
 from keras_bsnn.depth._rule import Layer
 
@@ -19,6 +21,8 @@ class Hidden:
 
     Attributes:
         specs: what the stack is called with, an `_arguments.Arguments` without values.
+        per_layer: dict of arrays that its layers are given at every call.
+        adapters: those that its block is to have, as of `_lora.adapters`.
         built: a `Built`, once the stack is built.
     """
 
@@ -26,6 +30,8 @@ class Hidden:
         self.block = block
         self.variables = variables
         self.specs: Any = None
+        self.per_layer: dict[str, Any] = {}
+        self.adapters: list = []
         self.built: Built | None = None
 
     def learn(self, arguments):
@@ -45,15 +51,17 @@ class Built:
         template: a `Template`.
         stacks: the variables of the stack, in the order of the template's.
         depth: the number of layers.
+        per_layer: as of `Hidden`.
 
     Attributes:
         constants: those of `stacks` that stand for the template's constants.
         traced: loops that were traced, to be called outside of a graph.
     """
 
-    def __init__(self, template, stacks, depth):
+    def __init__(self, template, stacks, depth, per_layer):
         self.template = template
         self.depth = depth
+        self.per_layer = per_layer
         self.stacks = stacks
         self.weights = stacks[: len(template.weights)]
         self.constants = stacks[len(template.weights) :]
@@ -87,14 +95,18 @@ class Built:
 
         def run(inputs, *groups):
             layers = Layer(*groups)
-            return _checkpoints.run(rule, inputs, layers, loop, options.every)
+            return _checkpoints.run(rule, inputs, layers, loop, options.sizes)
 
         if _backend.is_concrete(_backend.flatten(inputs)[0]):
             traced = observed.traced if observed else self.traced
             flags = str(sorted(arguments.flags.items()))
             key = training, self.template.block.trainable, flags
             run = traced.setdefault(key, _backend.traced_once(run))
-        return run(inputs, *layers[:-1])
+        found = run(inputs, *layers[:-1])
+        if options.runs is None:
+            return found
+        new = options.runs, found.updates, self.constants
+        return found._replace(updates=_layer_drop.updates_of_those_that_run(*new))
 
     def _rule_and_layers(self, arguments, training, block=None):
         """The rule of a layer, and the tensors of all of them.
@@ -109,9 +121,10 @@ class Built:
             [_backend.read(v) for v in group]
             for group in (self.weights, self.constants)
         )
+        given = _backend.map_tensors(ops.convert_to_tensor, self.per_layer)
         layers = Layer(
             (weights, arguments.per_layer),
-            constants,
+            (constants, given),
             (arguments.context, arguments.keywords),
             arguments.masks,
         )

@@ -2,17 +2,15 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import keras
-import numpy as np
-from keras import ops
 from typing_extensions import Self
 
-from keras_bsnn import _backend, _parts, manifolds
+from keras_bsnn import manifolds
 from keras_bsnn._types import Config, Shape
-from keras_bsnn.depth import _arguments, _per_layer
+from keras_bsnn.depth import _arguments, _checks, _lora, _per_layer
 from keras_bsnn.depth._built import Built, Hidden
 from keras_bsnn.depth._template import Template, ordered
 
@@ -23,6 +21,13 @@ def _automatic_name(block, depth):
     name = f"depth_stack_{depth}_{base}"
     uid = keras.backend.get_uid(name)
     return name if uid == 1 else f"{name}_{uid - 1}"
+
+
+def _plain(policy):
+    """A dtype policy, without how the block's own product is quantized."""
+    if isinstance(policy, keras.dtype_policies.QuantizedDTypePolicy):
+        return policy.name.rpartition("_from_")[2]
+    return policy
 
 
 POSITIONAL = (
@@ -48,7 +53,7 @@ class StackedLayers(keras.layers.Layer):
     def __init__(self, block: Any, depth: int, name: str | None = None, **kwargs: Any):
         layers = block if isinstance(block, Layers) else []
         block = layers[0] if layers else block
-        kwargs.setdefault("dtype", block.dtype_policy)
+        kwargs.setdefault("dtype", _plain(block.dtype_policy))
         super().__init__(name=name or _automatic_name(block, depth), **kwargs)
         self.depth = int(depth)
         self._hidden = Hidden(block, [ordered(layer) for layer in layers])
@@ -63,6 +68,11 @@ class StackedLayers(keras.layers.Layer):
     def block(self) -> keras.Layer:
         """The pattern of the layers; its own weights are not those of any layer."""
         return self._built.template.block if self._built else self._hidden.block
+
+    @property
+    def per_layer(self) -> dict[str, Any]:
+        """What each layer is given at every call: arrays with an axis of depth."""
+        return self._hidden.per_layer
 
     @property
     def _built(self):
@@ -82,21 +92,24 @@ class StackedLayers(keras.layers.Layer):
     def build(self, input_shape: Shape | None) -> None:
         if self._hidden.specs is None and input_shape is not None:
             inputs = keras.KerasTensor(input_shape, self.compute_dtype)
-            self._hidden.specs = _arguments.Arguments(inputs, (), {}, {}, {})
+            given = _arguments.specs(self.per_layer)
+            self._hidden.specs = _arguments.Arguments(inputs, (), given, {}, {})
         if specs := self._hidden.specs:
-            _arguments.check_per_layer(specs.per_layer, self.depth)
+            _checks.check_per_layer(specs.per_layer, self.depth)
             inputs = _arguments.specs(specs.inputs, self.compute_dtype)
             self._hidden.specs = specs._replace(inputs=inputs)
             specs = _arguments.of_one_layer(self._hidden.specs)
         variables = self._hidden.variables
-        template = Template(self.block, specs, is_kept=bool(variables))
-        self._hidden.built = self._made(template)
+        kept, adapters = bool(variables), self._hidden.adapters
+        template = Template(self.block, specs, kept, adapters)
+        stacks = self._add_stacks(template)
+        self._hidden.built = self._made(template, stacks)
         self._hidden.variables = []  # their values are in the stack now
         if not self.trainable:
             template.block.trainable = False
 
-    def _made(self, template):
-        return Built(template, self._add_stacks(template), self.depth)
+    def _made(self, template, stacks):
+        return Built(template, stacks, self.depth, self.per_layer)
 
     def _add_stacks(self, template):
         variables = (*template.weights, *template.constants)
@@ -133,100 +146,19 @@ class StackedLayers(keras.layers.Layer):
     def get_build_config(self) -> Config:
         specs = self._hidden.specs
         call = {"call": _arguments.to_config(specs), "flags": specs.flags}
-        return {"input_shape": getattr(specs.inputs, "shape", None), **call}
+        adapters = {"adapters": _lora.adapters(self.block)}
+        shape = getattr(specs.inputs, "shape", None)
+        return {"input_shape": shape, **call, **adapters}
 
     def build_from_config(self, config: Config) -> None:
         call = config["call"], config.get("flags", {})
         self._hidden.specs = _arguments.from_config(*call)
+        self._hidden.adapters = config.get("adapters", [])
         self.build(None)
-
-    def layer_at(self, index: int) -> keras.Layer:
-        """Returns a standalone copy of one layer, with its weights.
-
-        Args:
-            index: integer, the position of the layer; -1 is the last.
-
-        Raises:
-            ValueError: the stack is not built.
-            IndexError: there is no such layer.
-        """
-        self._check_built()
-        if not -self.depth <= index < self.depth:
-            raise IndexError(
-                f"`index` must be in [{-self.depth}, {self.depth}). "
-                f"Received: index={index}"
-            )
-        layer = self._built.template.new(f"{self.block.name}_{index % self.depth}")
-        for variable, stack in zip(ordered(layer), self._built.stacks, strict=True):
-            variable.assign(_backend.read(stack)[index])
-        return layer
-
-    def each_layer(self) -> Iterator[keras.Layer]:
-        """Yields the layers in turn: one standalone layer, with the weights of each.
-
-        What changes these weights changes the stack, once the last layer was seen.
-
-        Raises:
-            ValueError: the stack is not built.
-        """
-        self._check_built()
-        layer = self._built.traveller
-        stacks = [np.array(ops.convert_to_numpy(s)) for s in self._built.stacks]
-        for i in range(self.depth):
-            for variable, stack in zip(ordered(layer), stacks, strict=True):
-                variable.assign(stack[i])
-            yield layer
-            for variable, stack in zip(ordered(layer), stacks, strict=True):
-                stack[i] = ops.convert_to_numpy(variable)
-        for variable, stack in zip(self._built.stacks, stacks, strict=True):
-            variable.assign(stack)
-
-    def copy_to(self, layers: Iterable[keras.Layer]) -> None:
-        """Gives layers the weights of the layers of this stack.
-
-        Args:
-            layers: `depth` built layers like the block.
-
-        Raises:
-            ValueError: the stack is not built, or they are not as many.
-        """
-        for stack, of_layers in self.variables_with(layers):
-            values = np.array(ops.convert_to_numpy(stack))
-            for variable, value in zip(of_layers, values, strict=True):
-                variable.assign(value)
-
-    def variables_with(self, layers: Iterable[keras.Layer]) -> list[tuple]:
-        """Returns pairs of a weight and of what it is in layers like the block.
-
-        Args:
-            layers: as for `copy_to`.
-
-        Returns:
-            List of pairs: a variable of this stack, and a tuple of those of the layers
-            that stand along its axis of depth.
-
-        Raises:
-            ValueError: as in `copy_to`.
-        """
-        self._check_built()
-        variables = zip(*map(ordered, layers), strict=True)
-        return [*zip(self._built.stacks, variables, strict=True)]
 
     def _check_built(self):
         if not self.built:
             raise ValueError(f"The stack {self.name!r} is not built: call it first.")
-
-    def parts(self) -> Iterator[_parts.Part]:
-        """Yields the parts of the block, with the weights of all layers.
-
-        Raises:
-            ValueError: the stack is not built.
-        """
-        self._check_built()
-        stack_of = self._built.stack_of()
-        for part in _parts.parts(self.block):
-            weights = [stack_of[id(weight)] for weight in part.weights]
-            yield part._replace(weights=weights).within(self.name, self.depth)
 
     @classmethod
     def from_layers(cls, layers: Iterable[keras.Layer], **kwargs: Any) -> Self:
@@ -243,7 +175,7 @@ class StackedLayers(keras.layers.Layer):
             ValueError: the layers are none, not built, or not equal.
         """
         layers = Layers(layers)
-        _arguments.check_layers(layers)
+        _checks.check_layers(layers)
         stack = cls(layers, len(layers), **kwargs)
         stack.build(_input_shape(layers[0]))
         return stack

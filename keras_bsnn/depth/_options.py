@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_bsnn import _backend
+from keras_bsnn.depth import _layer_drop
 from keras_bsnn.depth._rule import Rule
 
 
@@ -27,13 +28,15 @@ class Options(NamedTuple):
 
     Attributes:
         every_output: whether the output of each layer is an output.
-        every: as `checkpoint_every` of `DepthStack`.
+        sizes: as of `_checkpoints.sizes_of`.
         observed: an `Observed`, or `None`.
+        runs: as of `_layer_drop.drawn`, or `None` to run all layers.
     """
 
     every_output: bool
-    every: int | None = None
+    sizes: tuple = ()
     observed: Observed | None = None
+    runs: Any = None
 
 
 def around(rule, layers, options):
@@ -45,6 +48,9 @@ def around(rule, layers, options):
         options: an `Options`.
     """
     observed = options.observed
+    if options.runs is not None:
+        rule = _layer_drop.Dropped(rule)
+        layers = layers._replace(constants=(options.runs, layers.constants))
     if observed:
         rule = Tapped(rule, observed.tap)
     if options.every_output or observed:

@@ -132,6 +132,25 @@ class SeedStates(keras.initializers.Initializer):
         return seed_states(self.state, shape[0])
 
 
+def initializer_of(variable):
+    """That of a stack, from the variable of a layer that was made without a value."""
+    initializer = variable._initializer or _constant(variable)
+    if variable.name == "seed_generator_state":
+        state = initializer(variable.shape, dtype=variable.dtype)
+        initializer = SeedStates(keras.ops.convert_to_numpy(state).tolist())
+    return Initialized(initializer)
+
+
+def _constant(variable):
+    if variable.trainable:
+        raise ValueError(
+            f"The variable {variable.path!r} of `block` must be made in its `build` by "
+            "`add_weight`, with an initializer: it would have the same value in every "
+            "layer."
+        )
+    return keras.initializers.Constant(keras.ops.convert_to_numpy(variable))
+
+
 class Constrained(keras.constraints.Constraint):
     """A constraint of `(depth, ...)` that acts on each layer.
 

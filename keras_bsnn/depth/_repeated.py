@@ -29,18 +29,14 @@ class Repeated(DepthStack):
         super().__init__(Layers([layer] * times), times, **kwargs)
         self.repeated = layer  # which has the weights
 
-    def _made(self, template):
+    def _add_stacks(self, template):
+        """Of the states of random generators alone, which come first from then on."""
         states = [v for v in template.constants if is_state(v)]
-        stacks = [
-            self._add_stack(
-                template.name_of(v),
-                v,
-                _per_layer.SeedStates(keras.ops.convert_to_numpy(v).tolist()),
-            )
-            for v in states
-        ]
         template.constants = states + [v for v in template.constants if not is_state(v)]
-        return _BuiltOnce(template, stacks, self.depth)
+        return [self._add_stack(template.name_of(v), v, _seeds(v)) for v in states]
+
+    def _made(self, template, stacks):
+        return _BuiltOnce(template, stacks, self.depth, self.per_layer)
 
     def variables_with(self, layers):
         """As that of a stack: each variable of the layer, and of the first layer."""
@@ -52,8 +48,8 @@ class Repeated(DepthStack):
 class _BuiltOnce(Built):
     """Only the states of random generators have an axis of the calls."""
 
-    def __init__(self, template, stacks, depth):
-        super().__init__(template, stacks, depth)
+    def __init__(self, template, stacks, depth, per_layer):
+        super().__init__(template, stacks, depth, per_layer)
         self.weights, self.constants = [], stacks
 
     def _rule_and_layers(self, arguments, training, block=None):
@@ -67,7 +63,7 @@ class _BuiltOnce(Built):
             )
         )
         layers = Layer(
-            constants=states,
+            constants=(states, {}),
             shared=(arguments.context, arguments.keywords, shared),
             fixed=(arguments.masks, fixed),
         )
@@ -82,11 +78,15 @@ class _Rule(BlockRule):
         masks, constants = layer.fixed
         alone = layer._replace(
             weights=(weights, {}),
-            constants=[*layer.constants, *constants],
+            constants=([*layer.constants[0], *constants], {}),
             shared=shared,
             fixed=masks,
         )
         return super().step(carry, alone)
+
+
+def _seeds(state):
+    return _per_layer.SeedStates(keras.ops.convert_to_numpy(state).tolist())
 
 
 def is_state(variable):

@@ -1,21 +1,21 @@
 """A stack of equal layers as one layer: depth is an axis of its weights."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
 from typing_extensions import Self
 
 from keras_bsnn import _backend, _facts, _steps
 from keras_bsnn._types import Config, Shape
-from keras_bsnn.depth import _arguments, _options
-from keras_bsnn.depth._layers import Layers, StackedLayers
+from keras_bsnn.depth import _arguments, _checkpoints, _checks, _given, _layer_drop
+from keras_bsnn.depth._layers import Layers
+from keras_bsnn.depth._looped import LoopedLayers
 from keras_bsnn.ops import _check
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
-class DepthStack(StackedLayers):
+class DepthStack(LoopedLayers):
     """`depth` layers like `block`, one after the other, each with its own weights.
 
     A weight of the block of shape `shape` is here one weight of `(depth, *shape)`, and
@@ -37,8 +37,22 @@ class DepthStack(StackedLayers):
             to `False`.
         checkpoint_every: `k`, a divisor of `depth`, to keep only what enters every k-th
             layer, and compute the rest again for the gradient: for a third more time,
-            memory falls to that of `depth / k + k` layers. Defaults to `None`, to keep
-            all.
+            memory falls to that of `depth / k + k` layers. `"sqrt"` is the divisor
+            nearest to the square root of `depth`; that of a prime number is 1, by which
+            nothing is saved but what a layer keeps of its own. A tuple `(k, m, ...)`,
+            of which each number divides the one before it, keeps only what enters every
+            m-th layer of such a segment, too, and so on: for a third more time each,
+            memory falls to `depth / k + k / m + m` layers, and a copy of the weights of
+            `k`. Defaults to `None`, to keep all.
+        per_layer: dict from names of arguments of the block to arrays with a leading
+            axis of `depth`, such as a schedule of rates, or dicts of such: each layer
+            is called with its own slices, as with those of `per_layer` of a call, but
+            they are constants that the configuration holds. Defaults to `None`.
+        layer_drop: probability from 0 to 1 with which each layer is skipped in
+            training, or one for each layer: what enters it passes through, it takes no
+            time, adds no loss and leaves its statistics as they are. Nothing is scaled
+            for it, and in evaluation all layers run. It is for blocks that return what
+            they take and no more. Defaults to `None`, to skip none.
         **kwargs: arguments of `keras.Layer`: `name`, `dtype`, `trainable`.
 
     Call arguments:
@@ -49,7 +63,8 @@ class DepthStack(StackedLayers):
             of an encoder. Those of floating point have gradients.
         per_layer: dict from names of arguments of the block to tensors, or structures
             of such, with a leading axis of `depth`: each layer is called with its own
-            slices. Those of floating point have gradients. Defaults to `None`.
+            slices. Those of floating point have gradients. No name may be one of the
+            stack's own `per_layer`. Defaults to `None`.
         **named: further arguments of the block by their names, for every layer:
             tensors, or structures of such, as those of `context`, and flags, which
             are no tensors.
@@ -67,7 +82,9 @@ class DepthStack(StackedLayers):
             changes the shape, has a weight without initializer, or changes a variable
             that is not its own.
 
-    Source: this package. A loop over layers is known from Haiku's `layer_stack`.
+    Source: this package. A loop over layers is known from Haiku's `layer_stack`;
+    `layer_drop` is from "Reducing transformer depth on demand with structured dropout"
+    (Fan et al., 2019, arXiv:1909.11556).
 
     Example:
 
@@ -87,20 +104,27 @@ class DepthStack(StackedLayers):
         block: keras.Layer,
         depth: int,
         return_sequences: bool = False,
-        checkpoint_every: int | None = None,
+        checkpoint_every: int | str | Sequence[int] | None = None,
+        per_layer: dict[str, Any] | None = None,
+        layer_drop: float | Sequence[float] | None = None,
         **kwargs: Any,
     ):
         if not isinstance(block, Layers):
-            _arguments.check_block(block)
-        _arguments.check_depth(depth, checkpoint_every)
+            _checks.check_block(block)
+        _check.integer("depth", depth)
         super().__init__(block, depth, autocast=False, **kwargs)
         self.return_sequences = _check.boolean("return_sequences", return_sequences)
-        self.checkpoint_every = checkpoint_every and int(checkpoint_every)
+        self.checkpoint_every = _checkpoints.checked(checkpoint_every, self.depth)
+        self._hidden.per_layer = _given.given(per_layer, self.depth, self.block)
+        self.layer_drop = _layer_drop.checked(layer_drop, self.depth)
+        if self.layer_drop is not None:
+            self.seed_generator = keras.random.SeedGenerator()
         self.supports_masking = self.block.supports_masking
 
     def __call__(self, inputs, *context, per_layer=None, **kwargs):
         kwargs, named = _arguments.parted(kwargs, self.call)
-        self._hidden.learn(_arguments.Arguments(inputs, context, per_layer, *named))
+        of_layers = _given.joined(self.per_layer, per_layer)
+        self._hidden.learn(_arguments.Arguments(inputs, context, of_layers, *named))
         given = {"per_layer": per_layer, "keywords": named[0], "flags": named[1]}
         return super().__call__(inputs, *context, **given, **kwargs)
 
@@ -122,78 +146,6 @@ class DepthStack(StackedLayers):
         call = inputs, context, per_layer, keywords, flags, masks
         return self._with_effects(self._run(_arguments.Arguments(*call), training))
 
-    def observe(
-        self,
-        inputs: Any,
-        *context: Any,
-        probes: Any,
-        block: keras.Layer | None = None,
-        tap: Callable = tuple,
-        traced: dict | None = None,
-        **kwargs: Any,
-    ) -> tuple:
-        """Calls the stack, and gives what passes between its layers, for diagnostics.
-
-        It is the same loop as in `call`, with the same numbers.
-
-        Args:
-            inputs: as in the call of the stack.
-            probes: tensor of zeros like the outputs, of shape `(depth, batch, ...)`.
-                The gradient with respect to it is that of the outputs.
-            block: another layer with the variables of `block`, to be called in its
-                place. Defaults to `None`.
-            tap: callable without arguments that returns a structure of tensors. It is
-                called once after each layer, while the loop is traced.
-            traced: dict in which the loop is kept, once it is traced, for other calls
-                with this `block` and `tap`. Defaults to `None`, to trace it anew.
-            *context: as in the call of the stack.
-            **kwargs: `per_layer`, `keywords`, `flags`, `training` and `mask`, as in the
-                call of the stack.
-
-        Returns:
-            What `call` returns; the output of each layer, of shape
-            `(depth, batch, ...)`; and what `tap` returned, with a leading axis of
-            `depth`.
-        """
-        observed = _options.Observed(
-            probes, block, tap, {} if traced is None else traced
-        )
-        tensors = inputs, context, kwargs.get("per_layer"), kwargs.get("keywords")
-        masks = kwargs.get("mask"), None, None
-        arguments = _arguments.Arguments.of(tensors, kwargs.get("flags"), masks)
-        found = self._run(arguments, kwargs.get("training"), observed)
-        outputs, others = found.outputs
-        taps, updates = found.updates
-        inner = found._replace(outputs=others, updates=updates)
-        if self.return_sequences:
-            inner = inner._replace(outputs=(outputs, others))
-        return self._with_effects(inner), outputs, taps
-
-    def every_output(self, inputs: Any, probes: Any, **kwargs: Any) -> tuple:
-        """Returns the output of each layer, and what a tap returned.
-
-        The arguments and the results are those of `observe`, in short.
-        """
-        return self.observe(inputs, probes=probes, **kwargs)[1:]
-
-    def _run(self, arguments, training, observed=None):
-        given = self.return_sequences, self.checkpoint_every, observed
-        options = _options.Options(*given)
-        return self._built.run(_arguments.converted(arguments, self), training, options)
-
-    def _with_effects(self, found):
-        """The result of a call, once losses are added and variables are changed."""
-        result, outputs = found.carry, found.outputs
-        if self.return_sequences:
-            every, outputs = outputs
-            result = _backend.map_tensors(lambda x: ops.moveaxis(x, 0, 1), every)
-        losses, extras = outputs or ([], None)
-        for loss in losses:
-            self.add_loss(ops.sum(loss))
-        for i, value in (found.updates or {}).items():
-            self._built.constants[i].assign(value)
-        return (result, extras) if _backend.flatten(extras) else result
-
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if self.return_sequences:
             return (input_shape[0], self.depth, *input_shape[1:])
@@ -208,6 +160,7 @@ class DepthStack(StackedLayers):
             return keras.KerasTensor((self.depth, *x.shape), x.dtype)
 
         result = _backend.map_tensors(spec, _arguments.tuples(inputs))
+        self._check_droppable()
         extras = self._built.template.extras
         if not _backend.flatten(extras):
             return result
@@ -236,12 +189,15 @@ class DepthStack(StackedLayers):
     def get_config(self) -> Config:
         block = keras.saving.serialize_keras_object(self.block)
         block.pop("build_config", None)  # as it was before it was built
+        every, rates = self.checkpoint_every, self.layer_drop
         return {
             **super().get_config(),
             "block": block,
             "depth": self.depth,
             "return_sequences": self.return_sequences,
-            "checkpoint_every": self.checkpoint_every,
+            "checkpoint_every": [*every] if isinstance(every, tuple) else every,
+            "per_layer": _given.to_config(self.per_layer),
+            "layer_drop": [*rates] if isinstance(rates, tuple) else rates,
         }
 
     @classmethod

@@ -5,10 +5,9 @@ import inspect
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_bsnn import _backend, _parts
-from keras_bsnn.depth import _arguments, _per_layer
+from keras_bsnn.depth import _arguments, _checks, _lora, _per_layer
 from keras_bsnn.depth._masks import masked
 
 
@@ -20,6 +19,7 @@ class Template:
         specs: what it is called with, an `_arguments.Arguments` of `keras.KerasTensor`,
             or `None` if that is not known yet.
         is_kept: whether the block is built, and is the template as it is.
+        adapters: as of `_lora.adapters`, those that the block is to have.
 
     Attributes:
         block: the layer, or a clone of a model that was built.
@@ -33,7 +33,7 @@ class Template:
             weight without initializer.
     """
 
-    def __init__(self, block, specs, is_kept=False):
+    def __init__(self, block, specs, is_kept=False, adapters=()):
         self.specs: Any = None
         self.returned: Any = None
         self.extras: Any = None
@@ -41,11 +41,37 @@ class Template:
             self.block = block if is_kept else _new(block)
             if specs is not None:
                 self.learn(specs)
+            _lora.adapt(self.block, adapters)
             _backend.draw_from_states(_parts.generators(self.block))
             variables = ordered(self.block)
-            self.initializers = [] if is_kept else [*map(_initializer, variables)]
+            self.initializers = (
+                [] if is_kept else [*map(_per_layer.initializer_of, variables)]
+            )
+        self._sort(variables)
+
+    def _sort(self, variables):
         self.weights = [v for v in variables if v.trainable]
         self.constants = [v for v in variables if not v.trainable]
+
+    def add_adapters(self, names, **kwargs):
+        """Gives layers of the block adapters.
+
+        Args:
+            names: as of `_lora.chosen`.
+            **kwargs: arguments of `enable_lora` of Keras.
+
+        Returns:
+            A list of pairs of the variables that are new, and their initializers for
+            all layers.
+        """
+        known = {id(v) for v in self.block.variables}
+        with keras.StatelessScope():
+            for layer in _lora.chosen(self.block, names):
+                layer.enable_lora(**kwargs)
+            new = [v for v in self.block.variables if id(v) not in known]
+            pairs = [(v, _per_layer.initializer_of(v)) for v in new]
+        self._sort(ordered(self.block))
+        return pairs
 
     def learn(self, specs):
         """Looks at what the block returns if it is called so, unless it did so before.
@@ -127,6 +153,7 @@ class Template:
         with keras.name_scope(name) if is_model else contextlib.nullcontext():
             layer = clone(self.block, name)
             _called(layer, self.specs)
+        _lora.adapt(layer, _lora.adapters(self.block))
         _backend.draw_from_states(_parts.generators(layer))
         return layer
 
@@ -141,8 +168,9 @@ class Template:
         Args:
             carry: structure of tensors.
             layer: a `Layer`. Its weights are a pair: the values of `weights`, and the
-                arguments of this layer alone; it shares a pair of the context and the
-                keywords; its fixed tensors are the masks of the carry and of these.
+                arguments of this layer alone; so are its constants; it shares a pair of
+                the context and the keywords; its fixed tensors are the masks of the
+                carry and of these.
             training: as in the call of a layer.
             flags: dict of further arguments that are no tensors.
             block: another layer with the same variables, to be called in its place.
@@ -152,10 +180,10 @@ class Template:
             those constants that it has changed to their values.
         """
         block = block or self.block
-        values, arguments = layer.weights
+        (values, arguments), (others, given) = layer.weights, layer.constants
         variables = [*self.weights, *self.constants]
-        state = zip(variables, (*values, *layer.constants), strict=True)
-        arguments = {**arguments, **flags}
+        state = zip(variables, (*values, *others), strict=True)
+        arguments = {**arguments, **given, **flags}
         if "training" in inspect.signature(block.call).parameters:
             arguments = {**arguments, "training": training}
         with keras.StatelessScope(state, collect_losses=True) as scope:
@@ -181,7 +209,7 @@ def _new(block):
             f"`block` must not be shared: {block.name!r} is in another stack already. "
             "Make a new one for each."
         )
-    _arguments.check_initializers(block)
+    _checks.check_initializers(block)
     return clone(block, block.name)
 
 
@@ -204,25 +232,6 @@ def ordered(layer):
 def clone(layer, name):
     """A layer of the same configuration, with another name."""
     return type(layer).from_config({**layer.get_config(), "name": name})
-
-
-def _initializer(variable):
-    """That of a stack, from the variable of a layer that was made without a value."""
-    initializer = variable._initializer or _constant(variable)
-    if variable.name == "seed_generator_state":
-        state = initializer(variable.shape, dtype=variable.dtype)
-        initializer = _per_layer.SeedStates(ops.convert_to_numpy(state).tolist())
-    return _per_layer.Initialized(initializer)
-
-
-def _constant(variable):
-    if variable.trainable:
-        raise ValueError(
-            f"The variable {variable.path!r} of `block` must be made in its `build` by "
-            "`add_weight`, with an initializer: it would have the same value in every "
-            "layer."
-        )
-    return keras.initializers.Constant(ops.convert_to_numpy(variable))
 
 
 def _shapes(tree, ndim=False):

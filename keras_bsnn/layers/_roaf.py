@@ -224,7 +224,8 @@ class ROAF(keras.layers.RNN):
         steps = tensors._replace(weights=inputs, constants=masks)
         loop = _loop.Loop(ops.shape(inputs)[0], keep=training is not False)
         state = _backend.at_least_float32(state)
-        return _checkpoints.run(rule, state, steps, loop, self.checkpoint_every)
+        sizes = _checkpoints.sizes_of(self.checkpoint_every, loop.depth)
+        return _checkpoints.run(rule, state, steps, loop, sizes)
 
     def export_steps(self) -> list | None:
         """What the layer computes in evaluation, for `keras_bsnn.export`.

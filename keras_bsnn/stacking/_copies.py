@@ -1,6 +1,5 @@
 """Values of weights, and of the state of optimizers, between a model and its loops."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import keras
@@ -31,8 +30,8 @@ class Pair(NamedTuple):
         """Copies values; to the variables of layers, or from them."""
         if isinstance(self.plain, tuple):
             if to_plain:
-                values = np.array(ops.convert_to_numpy(self.stacked))
-                for variable, value in zip(self.plain, values, strict=True):
+                whole = np.array(ops.convert_to_numpy(self.stacked))
+                for variable, value in zip(self.plain, whole, strict=True):
                     variable.assign(value)
             else:
                 values = [ops.convert_to_numpy(variable) for variable in self.plain]
@@ -43,7 +42,7 @@ class Pair(NamedTuple):
             target.assign(np.array(ops.convert_to_numpy(source)))
 
 
-def pairs(loops, graph) -> Iterator[Pair]:
+def pairs(loops, graph):
     """Yields each variable of the loops of a model with those of one without.
 
     Args:
@@ -71,7 +70,7 @@ def _model_within(graph, place):
     return opened(*graph.arguments(place))
 
 
-def of_optimizers(stacked, plain, of_weights) -> Iterator[Pair]:
+def of_optimizers(stacked, plain, of_weights):
     """Yields each variable of two optimizers.
 
     Args:

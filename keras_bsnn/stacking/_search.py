@@ -1,7 +1,5 @@
 """The runs of a model that save the most."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from keras_bsnn.depth._repeated import is_state
@@ -43,7 +41,7 @@ def _of_period(every, period, least, shorter):
     return found
 
 
-def _repeated(kinds, period) -> Iterator[tuple]:
+def _repeated(kinds, period):
     """Yields the stretches of calls, each of which is like that a period later."""
     kinds = np.asarray(kinds)
     is_same = np.concatenate([[False], kinds[:-period] == kinds[period:], [False]])
