@@ -9,6 +9,8 @@ from arrays import assert_allclose, drawn
 from backends import HAS_XLA
 from keras import ops
 
+from keras_bsnn.export import to_keras
+from keras_bsnn.export._reading import needs_package
 from keras_bsnn.layers import DepthStack
 from keras_bsnn.stacking import copy_state, stack_layers, unstack
 
@@ -345,6 +347,16 @@ class Added(keras.layers.Layer):
 
     def call(self, inputs):
         return self.dense(inputs[0]) + inputs[1]
+
+
+@pytest.mark.parametrize("make", [residual, looped])
+def test_to_keras_has_no_loops(make):
+    """Also none of this package, as far as the model had none before."""
+    stacked = stack_layers(make())
+    plain = to_keras(stacked)
+    x = drawn(4, UNITS)
+    assert_equal(plain(x), stacked(x))
+    assert not needs_package(plain)
 
 
 def test_weights_of_files_go_both_ways(tmp_path):

@@ -7,6 +7,7 @@ import keras
 from keras_bsnn._warnings import KerasBSNNWarning
 from keras_bsnn.export._reading import needs_package, plain_config, steps_of
 from keras_bsnn.export._writing import written
+from keras_bsnn.stacking._stacked import StackedModel, unstack
 
 
 def to_keras(model: keras.Model, largest_depth: int = 1000) -> keras.Model:
@@ -24,7 +25,8 @@ def to_keras(model: keras.Model, largest_depth: int = 1000) -> keras.Model:
 
     Args:
         model: A built `keras.Sequential`, or a functional model, in which each layer
-            is replaced separately.
+            is replaced separately. A model with loops, of `stacking.stack_layers`, is
+            first unstacked.
         largest_depth: Integer. A `DepthStack` of more layers stays as it is, with a
             warning: as single layers it would take long to load, and the model then
             needs this package. A stack of affine layers becomes one layer, whatever its
@@ -52,6 +54,10 @@ def to_keras(model: keras.Model, largest_depth: int = 1000) -> keras.Model:
     >>> [type(layer).__name__ for layer in plain.layers[-4:]]
     ['Dense', 'Dense', 'Dense', 'Dense']
     """
+    if isinstance(model, StackedModel):
+        model = unstack(model)
+        if not needs_package(model):
+            return model
     is_sequential = isinstance(model, keras.Sequential)
     is_graph = is_sequential or getattr(model, "inputs", None)
     if not isinstance(model, keras.Model) or not model.built or not is_graph:

@@ -11,7 +11,7 @@ from keras_bsnn import stacking
 lengths = st.lists(st.integers(1, 3), min_size=1, max_size=3)
 
 
-@property_of(stacking.stack_layers, stacking.unstack)
+@property_of(stacking.stack_layers, stacking.unstack, stacking.copy_state)
 @rarely
 @given(lengths, st.integers(2, 3), seeds)
 def test_a_model_of_any_runs_is_the_same_in_loops_and_without(runs, least, seed):
@@ -26,6 +26,12 @@ def test_a_model_of_any_runs_is_the_same_in_loops_and_without(runs, least, seed)
     expected = array(model(values))
     for other in (stacked, stacking.unstack(stacked)):
         np.testing.assert_allclose(array(other(values)), expected, atol=1e-5)
+    zeroed = stacking.unstack(stacked)
+    zeroed.set_weights([np.zeros(w.shape) for w in zeroed.weights])
+    stacking.copy_state(stacked, zeroed)
+    np.testing.assert_allclose(array(zeroed(values)), expected, atol=1e-5)
+    stacking.copy_state(model, stacked)
+    np.testing.assert_allclose(array(stacked(values)), expected, atol=1e-5)
     count = stacked.count_params()
     assert count == model.count_params()
     if max(runs) >= least:
