@@ -10,6 +10,7 @@ from backends import HAS_XLA
 from scripts import ROOT
 
 from keras_bsnn.layers import DepthStack
+from keras_bsnn.stacking import unstack
 
 pytest.importorskip(
     "keras_hub", reason="keras-hub is not installed: pip install 'keras_bsnn[hub]'"
@@ -71,17 +72,25 @@ def step(model, x, y):
     return model.train_on_batch(x, y, return_dict=True)["loss"]
 
 
-def assert_trains_equally(stacked, plain, unstacked, x, atol):
-    """Gradients in the first step, and losses in three.
+def apart(stacked, plain):
+    """A model with the weights of `stacked`, without loops, as `plain` is.
 
-    Args:
-        stacked, plain: models with the same weights, of which only one has loops.
-        unstacked: function that returns `stacked` without loops.
+    A backbone that is made from its configuration has one flag for all of its layers;
+    Whisper has one layer that is frozen.
     """
+    found = unstack(stacked)
+    for ours, theirs in zip(found.layers, plain.layers, strict=True):
+        ours.trainable = theirs.trainable
+    return found
+
+
+def assert_trains_equally(stacked, plain, x, atol):
+    """Gradients in the first step, and losses in three, next to a copy of `plain`."""
+    like, plain = plain, apart(stacked, plain)
     y = targets(plain, x)
     before = values(plain)
     losses = [[step(model, x, y)] for model in (stacked, plain)]
-    ours, theirs = values(unstacked(stacked)), values(plain)
+    ours, theirs = values(apart(stacked, like)), values(plain)
     for a, b, start in zip(ours, theirs, before, strict=True):
         np.testing.assert_allclose((a - start) / RATE, (b - start) / RATE, atol=atol)
     moved = [np.abs(b - start).max() for b, start in zip(theirs, before, strict=True)]
