@@ -1,8 +1,9 @@
 # `make demo` trains and serves a network of 200 layers; `make test` runs the tests,
 # `make test-jax` and `make test-torch` those that JAX and PyTorch can run, and
-# `make check` the fast part of them; `make docs` builds the documentation:
-# docs/_build/html/index.html. All install what they need first, into .venv but for
-# `make test-torch` and `make test-oldest`. PYTHON chooses the interpreter.
+# `make check` the fast part of them; `make test-hub` those on the models of keras-hub;
+# `make docs` builds the documentation: docs/_build/html/index.html. All install what
+# they need first, into .venv but for `make test-torch` and `make test-oldest`. PYTHON
+# chooses the interpreter.
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -17,7 +18,7 @@ TORCH_TESTS = $(addprefix tests/test_,activations.py arguments.py backup.py call
 	recalibration.py report_page.py requirements.py signal_monitor.py to_keras.py)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo check test test-jax test-torch test-oldest oldest-versions lint docs clean
+.PHONY: demo check test test-jax test-hub test-torch test-oldest oldest-versions lint docs clean
 
 demo: .venv/demo
 	rm -rf runs/demo
@@ -34,6 +35,10 @@ test: .venv/test
 test-jax: .venv/jax
 	KERAS_BACKEND=jax $(PYTEST) $(FOLDERS)
 	KERAS_BACKEND=jax $(PYTEST) tests/test_*.py
+
+test-hub: .venv/hub
+	$(PYTEST) tests/hub
+	KERAS_BACKEND=jax $(PYTEST) tests/hub
 
 # The layers, the properties, and what else is quick. Threads of PyTorch spin while they
 # wait: two workers with two each would be in each other's way.
@@ -63,8 +68,9 @@ clean:
 .venv/demo: EXTRAS = tensorflow,datasets,plots,serve
 .venv/test: EXTRAS = test
 .venv/jax: EXTRAS = test,jax
+.venv/hub: EXTRAS = test,hub
 .venv/docs: EXTRAS = docs
-.venv/demo .venv/test .venv/jax .venv/docs: pyproject.toml
+.venv/demo .venv/test .venv/jax .venv/hub .venv/docs: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
