@@ -202,6 +202,20 @@ def test_runs_end_where_a_layer_is_frozen():
     assert [stack.depth for stack in stacks(stack_layers(model, least=3))] == [4]
 
 
+def test_what_is_frozen_is_frozen_in_files(tmp_path):
+    """Also of layers that a layer makes itself, of which no configuration tells."""
+    model = looped()
+    model.layers[1].blocks[0].trainable = False
+    stacked = stack_layers(model)
+    assert [stack.depth for stack in stacks(stacked)] == [3]
+    stacked.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    x = drawn(4, UNITS)
+    assert_equal(loaded(x), stacked(x), atol=0)
+    frozen = [not block.trainable for block in unstack(loaded).layers[1].blocks]
+    assert frozen == [True, False, False, False]
+
+
 @keras.saving.register_keras_serializable("tests")
 class Paired(keras.layers.Layer):
     """One that returns what the next takes by name, as layers of T5 do."""

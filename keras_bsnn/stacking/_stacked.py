@@ -18,7 +18,7 @@ from keras_bsnn.stacking._opened import NotOpened, opened
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
 class StackedModel(keras.Model):
-    """A functional model in which equal layers are loops, as of `stack_layers`.
+    """A model in which equal layers are loops, as of `stack_layers`.
 
     Its configuration is that of the model without loops. Files of weights alone are
     those of that model, too: what `save_weights` writes, the model without loops can
@@ -45,17 +45,28 @@ class StackedModel(keras.Model):
         copy_state(plain, self)
 
     def get_config(self) -> Config:
-        hidden = self._hidden
-        inputs = hidden.inputs and keras.saving.serialize_keras_object(hidden.inputs)
-        return {"model": hidden.config(), "least": hidden.least, "inputs": inputs}
+        return {**self._hidden.config(), "least": self._hidden.least}
 
     @classmethod
     def from_config(cls, config: Config, custom_objects: Any = None) -> Self:
-        model, inputs = (
-            keras.saving.deserialize_keras_object(config.get(key), custom_objects)
-            for key in ("model", "inputs")
-        )
+        model, inputs = _plain(config, custom_objects)
         return cls(model, config["least"], inputs)
+
+
+def _plain(config, custom_objects=None):
+    """A model without loops, and what it is called with, if it has to be told."""
+    model, inputs = (
+        keras.saving.deserialize_keras_object(config[key], custom_objects)
+        for key in ("model", "inputs")
+    )
+    if inputs is not None:
+        model(_specs(inputs))  # which builds it
+    if not all(config["trainable"]):
+        for layer, flag in zip(
+            model._flatten_layers(), config["trainable"], strict=True
+        ):
+            layer.trainable = flag
+    return model, inputs
 
 
 class _Hidden:
@@ -63,8 +74,14 @@ class _Hidden:
 
     def __init__(self, plain, least, inputs, loops):
         self.least, self.inputs, self.loops = least, inputs, loops
+        serialized = keras.saving.serialize_keras_object
         try:
-            self._config = keras.saving.serialize_keras_object(plain)
+            self._config = {
+                "model": serialized(plain),
+                "inputs": serialized(_specs(inputs)),
+                # A model that is made anew may not know of single layers.
+                "trainable": [layer.trainable for layer in plain._flatten_layers()],
+            }
         except Exception as error:  # of any layer: it matters once it is needed
             self._config = error
 
@@ -75,6 +92,15 @@ class _Hidden:
                 "neither saved nor made anew; see the error above."
             ) from self._config
         return copy.deepcopy(self._config)  # Keras empties what it reads
+
+
+def _specs(inputs):
+    """What a model is called with, without what Keras remembers of it."""
+    if inputs is None:
+        return None
+    return keras.tree.map_structure(
+        lambda x: keras.KerasTensor(x.shape, x.dtype, name=x.name), inputs
+    )
 
 
 def as_functional(model: keras.Model, inputs: Any = None) -> keras.Model:
@@ -95,6 +121,7 @@ def as_functional(model: keras.Model, inputs: Any = None) -> keras.Model:
             "is called with, of `keras.Input`. Received: inputs=None, model="
             f"{model.name!r} of class {type(model).__name__}"
         )
+    inputs = _specs(inputs)
     model(inputs)  # which builds it
     try:
         return opened(model, (inputs,), {})
@@ -175,7 +202,7 @@ def unstack(model: StackedModel) -> keras.Model:
     """
     if not isinstance(model, StackedModel):
         raise _check.refusal("model", "a model of stack_layers", model)
-    plain = keras.saving.deserialize_keras_object(model._hidden.config())
+    plain, _ = _plain(model._hidden.config())
     copy_state(model, plain)
     return plain
 

@@ -13,12 +13,10 @@ pytestmark = pytest.mark.slow
 # decoder, computes a bias that the others are given.
 LOOPS = {
     **dict.fromkeys(hub.BACKBONES, 1),
-    "albert": 0,  # layers with the same weights
     "t5": 2,
-    "bart": 1,  # the decoder
+    "bart": 2,
     "whisper": 2,
-    "vit": 0,  # layers called in the `call` of another
-    "deit": 0,
+    "deit": 0,  # whose layers return what is no tensor besides
 }
 
 
@@ -32,7 +30,7 @@ def case(request):
 def test_it_is_stacked(case):
     name, plain, stacked, x = case
     assert len(stacks(stacked)) == LOOPS[name], stacked.report
-    assert stacked.report.count("became a loop") == max(1, LOOPS[name])
+    assert stacked.report.count("parts became a loop") == LOOPS[name]
     assert_equal(stacked(x), plain(x))
 
 
