@@ -151,7 +151,7 @@ def test_pytorch_does_not_call_what_is_skipped():
     stack.build((None, 2))
     Eager.calls = 0
     stack(np.ones((1, 2), "float32"), training=True)
-    assert Eager.calls < 10 + 9
+    assert Eager.calls <= 2  # once for its shapes
 
 
 @pytest.mark.skipif(IS_TORCH, reason="it has no compiler")
