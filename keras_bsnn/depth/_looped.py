@@ -78,11 +78,8 @@ class LoopedLayers(TunedLayers):
         _given.joined(self.per_layer, arguments.per_layer)  # or it refuses
         sizes = _checkpoints.sizes_of(self.checkpoint_every, self.depth)
         runs = None
-        if self.layer_drop is not None:
-            self._check_droppable()
-            if training and observed is None:
-                given = self.layer_drop, self.depth, self.seed_generator
-                runs = _layer_drop.drawn(*given)
+        if self.layer_drop is not None and training and observed is None:
+            runs = _layer_drop.drawn(self.layer_drop, self.depth, self.seed_generator)
         options = _options.Options(self.return_sequences, sizes, observed, runs)
         return self._built.run(_arguments.converted(arguments, self), training, options)
 
@@ -92,17 +89,16 @@ class LoopedLayers(TunedLayers):
         if self.return_sequences:
             every, outputs = outputs
             result = _backend.map_tensors(lambda x: ops.moveaxis(x, 0, 1), every)
-        losses, extras = outputs or ([], None)
+        losses, extras = outputs or ([], ())
+        self._check_droppable(extras)
         for loss in losses:
             self.add_loss(ops.sum(loss))
         for i, value in (found.updates or {}).items():
             self._built.constants[i].assign(value)
-        return (result, extras) if _backend.flatten(extras) else result
+        return (result, *extras) if _backend.flatten(extras) else result
 
-    def _check_droppable(self):
-        if self.layer_drop is not None and _backend.flatten(
-            self._built.template.extras
-        ):
+    def _check_droppable(self, extras):
+        if self.layer_drop is not None and _backend.flatten(extras):
             raise ValueError(
                 "`layer_drop` must be `None` for a block that returns more than what "
                 "enters the next layer: a layer that is skipped has nothing to return. "

@@ -73,9 +73,10 @@ class DepthStack(LoopedLayers):
 
     Returns:
         The output of the last layer, of the shape of `inputs`. With `return_sequences`,
-        those of all layers, of shape `(batch, depth, ...)`. If the block returns a pair
-        of that and something more, a pair: the second is what all layers return there,
-        with a leading axis of `depth`.
+        those of all layers, of shape `(batch, depth, ...)`. If the block returns a
+        tuple of that and something more, such a tuple: the others are what all layers
+        return there, with a leading axis of `depth`. So a cache goes through a stack:
+        in by `per_layer`, out as the second result.
 
     Raises:
         ValueError: an argument is not of the kind above, or the block has no weights,
@@ -160,14 +161,14 @@ class DepthStack(LoopedLayers):
             return keras.KerasTensor((self.depth, *x.shape), x.dtype)
 
         result = _backend.map_tensors(spec, _arguments.tuples(inputs))
-        self._check_droppable()
         extras = self._built.template.extras
+        self._check_droppable(extras)
         if not _backend.flatten(extras):
             return result
-        return result, _backend.map_tensors(stacked, extras)
+        return result, *_backend.map_tensors(stacked, extras)
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        has_more = self.return_sequences or self._built.template.extras is not None
+        has_more = self.return_sequences or self._built.template.extras
         return None if has_more else previous_mask
 
     @property

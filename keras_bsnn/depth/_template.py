@@ -25,8 +25,8 @@ class Template:
         block: the layer, or a clone of a model that was built.
         weights, constants: lists of its variables, the trainable ones and the others.
         initializers: those of `weights` and `constants` for all layers, in this order.
-        returned, extras: what the block returns: what enters the next layer, and what
-            comes after it, `None` if nothing does.
+        returned, extras: what the block returns: what enters the next layer, and a
+            tuple of what comes after it.
 
     Raises:
         ValueError: the block has no weights, does not return what it takes, or has a
@@ -36,7 +36,7 @@ class Template:
     def __init__(self, block, specs, is_kept=False, adapters=()):
         self.specs: Any = None
         self.returned: Any = None
-        self.extras: Any = None
+        self.extras: tuple = ()
         with keras.StatelessScope():  # in which variables keep their initializers
             self.block = block if is_kept else _new(block)
             if specs is not None:
@@ -44,9 +44,8 @@ class Template:
             _lora.adapt(self.block, adapters)
             _backend.draw_from_states(_parts.generators(self.block))
             variables = ordered(self.block)
-            self.initializers = (
-                [] if is_kept else [*map(_per_layer.initializer_of, variables)]
-            )
+            of_layers = map(_per_layer.initializer_of, variables)
+            self.initializers = [] if is_kept else [*of_layers]
         self._sort(variables)
 
     def _sort(self, variables):
@@ -107,7 +106,7 @@ class Template:
         if not self._returns_what_it_takes(outputs):
             raise ValueError(
                 "`block` must return a tensor of the shape of its input, or a "
-                "structure of such, alone or in a pair with something more. Received: "
+                "structure of such, alone or the first of a tuple. Received: "
                 f"{self.block.name!r}, which maps {_shapes(self.specs.inputs)} to "
                 f"{_shapes(outputs)}"
             )
@@ -115,9 +114,9 @@ class Template:
 
     def _returns_what_it_takes(self, outputs):
         expected = _shapes(self.specs.inputs)
-        is_pair = isinstance(outputs, tuple) and len(outputs) == 2
+        is_first = isinstance(outputs, tuple) and len(outputs) > 1
         return _shapes(outputs) == expected or (
-            is_pair and _shapes(outputs[0]) == expected
+            is_first and _shapes(outputs[0]) == expected
         )
 
     @property
@@ -125,7 +124,7 @@ class Template:
         """Whether a layer is called with one tensor and returns one."""
         inputs, *others, _ = self.specs
         is_one = isinstance(inputs, keras.KerasTensor)
-        return is_one and not any(others) and self.extras is None
+        return is_one and not any(others) and not self.extras
 
     def check_inputs(self, inputs):
         """Raises `ValueError` for integers where the layers return floating point."""
@@ -141,10 +140,11 @@ class Template:
         keras.tree.map_structure(check, self.returned, inputs)
 
     def split(self, outputs):
-        """The next carry, and what the block returns besides."""
-        if _shapes(outputs, ndim=True) == _shapes(self.specs.inputs, ndim=True):
-            return outputs, None
-        return outputs
+        """The next carry, and a tuple of what the block returns besides."""
+        is_one = _shapes(outputs, ndim=True) == _shapes(self.specs.inputs, ndim=True)
+        if is_one or not isinstance(outputs, tuple):
+            return outputs, ()
+        return outputs[0], outputs[1:]
 
     def new(self, name):
         """Returns another layer like the block, built, with a name."""

@@ -6,7 +6,9 @@ import pytest
 from arrays import array, assert_allclose, drawn
 from backends import HAS_XLA
 from keras import ops
+from versions import not_on_keras_3_10
 
+from keras_bsnn import export
 from keras_bsnn.layers import DepthStack, OrthogonalDense
 
 DEPTH, UNITS = 3, 4
@@ -132,6 +134,18 @@ def test_a_stack_is_given_adapters(has_layers, tmp_path):
     check_saved(model, x, tmp_path)
 
 
+def test_plain_keras_has_the_products_in_its_kernels():
+    layers, x = [keras.layers.Dense(UNITS, "tanh") for _ in range(DEPTH)], drawn(2, 4)
+    for seed, layer in enumerate(layers):
+        layer.build((None, UNITS))
+        layer.enable_lora(2)
+        layer.lora_kernel_b.assign(drawn(2, UNITS, seed=seed))
+    model = compiled([DepthStack.from_layers(layers)])
+    plain = export.to_keras(model)
+    assert plain.count_params() == DEPTH * UNITS * (UNITS + 1)
+    assert_allclose(plain(x), model(x), atol=1e-5)
+
+
 def test_layers_by_their_names():
     stack = DepthStack(Mixes(), DEPTH)
     stack.build((None, UNITS))
@@ -158,20 +172,32 @@ def test_blocks_without_kernels_to_adapt():
             stack.enable_lora(1)
 
 
+def with_dense():
+    layers = DepthStack(Mixes(), DEPTH), keras.layers.Dense(UNITS)
+    return keras.Sequential([keras.Input((UNITS,)), *layers])
+
+
 def test_a_stack_cannot_be_quantized():
-    """Nor a model with it, unless it is told to leave the stack as it is."""
-    dense, x = keras.layers.Dense(UNITS), drawn(2, UNITS)
-    model = keras.Sequential([keras.Input((UNITS,)), DepthStack(Mixes(), DEPTH), dense])
+    """Nor a model with it."""
+    model = with_dense()
     for refused in (model.layers[0].quantize, model.quantize):
         with pytest.raises(ValueError, match=r"stack 'depth_stack_3_mixes.*to_keras"):
             refused("int8")
+
+
+@not_on_keras_3_10("has no filters of layers")
+def test_a_stack_may_be_left_as_it_is():
+    model, x = with_dense(), drawn(2, UNITS)
     expected = model(x)
     model.quantize("int8", filters=lambda layer: not isinstance(layer, DepthStack))
-    assert dense.quantization_mode == "int8"
+    assert model.layers[1].quantization_mode == "int8"
     assert_allclose(model(x), expected, atol=0.1)
 
 
-@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize(
+    "mode",
+    ["int8", pytest.param("int4", marks=not_on_keras_3_10("has no int4"))],
+)
 def test_layers_that_are_quantized_are_stacked(mode, tmp_path):
     layers, x = [keras.layers.Dense(UNITS) for _ in range(DEPTH)], drawn(8, UNITS)
     expected = x

@@ -87,6 +87,17 @@ def test_it_equals_a_chain_without_the_skipped_layers(name, kwargs):
         np.testing.assert_array_equal(array(variable)[skipped], before[i][skipped])
 
 
+def test_shards_change_no_number(monkeypatch):
+    """Neither of the decisions, which are divided among devices as the weights are."""
+    x, found = drawn(8, UNITS), []
+    for shards in (1, 3):
+        monkeypatch.setattr(_backend, "shards", lambda _, shards=shards: shards)
+        keras.utils.set_random_seed(0)
+        found.append(gradients(stack_of(BLOCKS["dense"](UNITS)), x, training=True))
+    for ours, theirs in zip(*found, strict=True):
+        assert_allclose(ours, theirs, atol=1e-6)
+
+
 def test_random_numbers_of_skipped_layers_are_not_drawn():
     stack = stack_of(BLOCKS["dropout"](UNITS))
     chain = chain_of(stack)
@@ -151,7 +162,7 @@ def test_pytorch_does_not_call_what_is_skipped():
     stack.build((None, 2))
     Eager.calls = 0
     stack(np.ones((1, 2), "float32"), training=True)
-    assert Eager.calls < 10 + 9
+    assert Eager.calls <= 2  # once for its shapes
 
 
 @pytest.mark.skipif(IS_TORCH, reason="it has no compiler")

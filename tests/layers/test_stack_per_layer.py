@@ -11,6 +11,7 @@ from differentiated import compiled_gradients
 from keras import ops
 
 from keras_bsnn import _backend
+from keras_bsnn.diagnostics import signal_report
 from keras_bsnn.layers import DepthStack, OrthogonalDense
 
 DEPTH, UNITS = 5, 6
@@ -113,6 +114,20 @@ def test_it_is_trained_saved_and_served(tmp_path):
 
     served = tf.saved_model.load(tmp_path / "served")
     assert_allclose(np.asarray(served.serve(x)), expected, atol=1e-5)
+
+
+def test_its_signals_are_those_of_its_layers():
+    """All of them: none is skipped where they are measured."""
+    shift = drawn(DEPTH, UNITS, seed=1)
+    given = {"rate": np.zeros(DEPTH), "shift": {"by": shift}}
+    stack, x = stochastic(given, layer_drop=0.9), drawn(64, UNITS)
+    model = keras.Sequential([keras.Input((UNITS,)), stack])
+    report = signal_report(model, x, x, loss="mse")
+    y, expected = x, []
+    for i in range(DEPTH):
+        y = array(stack.layer_at(i)(y, rate=0.0, shift={"by": shift[i]}))
+        expected.append(np.sqrt(np.mean(np.square(y))))
+    assert_allclose(report.root_mean_square, expected, rtol=1e-4)
 
 
 def test_a_call_adds_others():
