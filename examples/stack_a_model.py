@@ -158,7 +158,7 @@ class Backbone:
 
     def batch(self, model):
         x = self._backbones.data(model, self.size, self.args.batch)
-        return x, targets(model.compute_output_spec(x))
+        return x, targets(model, self.args)
 
     def compared(self, model, x):
         from keras_bsnn.stacking import unstack
@@ -202,7 +202,7 @@ class Block:
 
         shape = (self.args.batch, self.args.length, self.args.width)
         x = np.random.default_rng(0).normal(size=shape).astype("float32")
-        return x, targets(model.compute_output_spec(x))
+        return x, targets(model, self.args)
 
     def compared(self, model, x):
         stack, y = model.layers[-1], x
@@ -211,15 +211,19 @@ class Block:
         return difference(model(x), y)
 
 
-def targets(outputs):
+def targets(model, args):
     """Random ones for the outputs of a model."""
     import keras
     import numpy as np
 
     rng = np.random.default_rng(1)
-    return keras.tree.map_structure(
-        lambda x: rng.normal(size=x.shape).astype("float32"), outputs
-    )
+
+    def made(y):
+        free = iter((args.batch, args.length))
+        shape = [next(free) if n is None else n for n in y.shape]
+        return rng.normal(size=shape).astype("float32")
+
+    return keras.tree.map_structure(made, model.output)
 
 
 def difference(ours, theirs):

@@ -12,6 +12,7 @@ import keras
 PACKAGES = (
     "keras_bsnn",
     "keras",
+    "keras-hub",
     "tensorflow",
     "jax",
     "torch",

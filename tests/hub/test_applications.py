@@ -1,0 +1,86 @@
+"""Models of keras.applications, which have equal blocks in part."""
+
+import hub
+import keras
+import numpy as np
+import pytest
+from hub import assert_equal, stacks
+
+from keras_bsnn.stacking import stack_layers, unstack
+
+pytestmark = pytest.mark.slow
+
+SHAPE = (32, 32, 3)
+APPLICATIONS = keras.applications
+
+
+def convnext():
+    """Whose drop path has a rate of its own in each block, and here none."""
+    return APPLICATIONS.convnext.ConvNeXt(
+        depths=[3, 2, 4, 2],
+        projection_dims=[4, 8, 8, 16],
+        drop_path_rate=0.0,
+        weights=None,
+        input_shape=SHAPE,
+        classes=3,
+        classifier_activation=None,
+    )
+
+
+def resnet():
+    """The first block of a stage has a projection in its shortcut."""
+
+    def blocks(x):
+        stack = APPLICATIONS.resnet.stack_residual_blocks_v1
+        x = stack(x, 4, 4, stride1=1, name="first")
+        return stack(x, 8, 3, name="second")
+
+    return APPLICATIONS.resnet.ResNet(
+        blocks,
+        preact=False,
+        use_bias=True,
+        weights=None,
+        input_shape=SHAPE,
+        classes=3,
+        classifier_activation=None,
+    )
+
+
+def efficientnet():
+    return APPLICATIONS.efficientnet.EfficientNet(
+        0.25,
+        1.6,
+        32,
+        drop_connect_rate=0.0,
+        weights=None,
+        input_shape=SHAPE,
+        classes=3,
+        classifier_activation=None,
+    )
+
+
+# The model, and how many equal blocks are in each of its loops.
+MODELS = {
+    "convnext": (convnext, [3, 2, 4, 2]),
+    "resnet": (resnet, [3, 2]),
+    "efficientnet": (efficientnet, []),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_does_what_it_did(name):
+    """Also to the moving statistics of batch normalization, in training."""
+    make, depths = MODELS[name]
+    keras.utils.set_random_seed(0)
+    plain = make()
+    x = np.random.default_rng(0).normal(size=(4, *SHAPE)).astype("float32")
+    stacked = stack_layers(plain)
+    print(stacked.report)
+    assert [stack.depth for stack in stacks(stacked)] == depths, stacked.report
+    assert_equal(stacked(x), plain(x))
+    before = unstack(stacked)
+    y = hub.targets(before, x)
+    assert hub.step(stacked, x, y) == pytest.approx(hub.step(before, x, y), rel=1e-5)
+    after = unstack(stacked)
+    for ours, theirs in zip(after.weights, before.weights, strict=True):
+        assert_equal(ours, theirs, atol=1e-4)
