@@ -363,6 +363,17 @@ class Added(keras.layers.Layer):
         return self.dense(inputs[0]) + inputs[1]
 
 
+@pytest.mark.parametrize("make", [sequential, shared])
+def test_checkpoints_are_for_all_loops(make, tmp_path):
+    model, x, y = make(), drawn(4, UNITS), drawn(4, 2)
+    stacked = stack_layers(make(), checkpoint_every="sqrt")
+    copy_state(model, stacked)
+    assert_equal(trained(stacked, x, y), trained(model, x, y))
+    stacked.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert [stack.checkpoint_every for stack in stacks(loaded)] == ["sqrt"]
+
+
 @pytest.mark.parametrize("make", [residual, looped])
 def test_to_keras_has_no_loops(make):
     """Also none of this package, as far as the model had none before."""

@@ -44,6 +44,7 @@ class Loops:
     Args:
         model: a functional model.
         least: the least number of equal parts of a loop.
+        checkpoint_every: as that of `DepthStack`, for all loops.
         elsewhere: set of the ids of variables that are used outside of the model, too.
 
     Attributes:
@@ -58,14 +59,14 @@ class Loops:
         model: the arguments of a `keras.Model` with the loops.
     """
 
-    def __init__(self, model, least, elsewhere=frozenset()):
+    def __init__(self, model, least, checkpoint_every=None, elsewhere=frozenset()):
         found = [
             Found.of(model, is_late, least, elsewhere) for is_late in (False, True)
         ]
         self.graph, self.shared, self.kinds, self.runs = max(found, key=Found.saved)
         self.called: dict = {}
         self.kept: dict[str, str] = {}
-        self._least, self._elsewhere = least, elsewhere
+        self._options, self._elsewhere = (least, checkpoint_every), elsewhere
         self._times = collections.Counter(id(x.operation) for x in self.graph.calls)
         self._models: dict = {}
         inputs = [
@@ -105,7 +106,7 @@ class Loops:
                 made = keras.Model(**loops.model) if loops else operation
                 self._models[id(operation)] = loops or operation, made
             self.called[place], function = self._models[id(operation)]
-        elif may_be_a_loop(operation, self._least):
+        elif may_be_a_loop(operation, self._options[0]):
             try:
                 self._check_calls(operation)
                 model = opened(operation, args, kwargs)
@@ -120,18 +121,18 @@ class Loops:
     def _within(self, model, operation):
         """The loops of an operation, as a model."""
         elsewhere = self._elsewhere | self.graph.used_by_others(operation)
-        return Loops(model, self._least, elsewhere)
+        return Loops(model, *self._options, elsewhere)
 
     def _check_calls(self, operation):
         if self._times[id(operation)] > 1:
             raise NotOpened("it is called more than once")
 
     def _loop(self, run):
-        parts = segments(run, self.graph.calls)
+        parts, (_, every) = segments(run, self.graph.calls), self._options
         if self._is_repeated(run):
-            stack = Repeated(parts[0], run.parts)
+            stack = Repeated(parts[0], run.parts, checkpoint_every=every)
         else:
-            stack = DepthStack(Layers(parts), run.parts)
+            stack = DepthStack(Layers(parts), run.parts, checkpoint_every=every)
         inputs = tuple(self._tensors[source] for source in run.entering)
         context = [self._tensors[source] for source in run.context]
         result = stack(inputs if len(inputs) > 1 else inputs[0], *context)
