@@ -49,10 +49,11 @@ class DepthStack(LoopedLayers):
             is called with its own slices, as with those of `per_layer` of a call, but
             they are constants that the configuration holds. Defaults to `None`.
         layer_drop: probability from 0 to 1 with which each layer is skipped in
-            training, or one for each layer: what enters it passes through, it takes no
-            time, adds no loss and leaves its statistics as they are. Nothing is scaled
-            for it, and in evaluation all layers run. It is for blocks that return what
-            they take and no more. Defaults to `None`, to skip none.
+            training, or one for each layer: what enters it passes through, it is not
+            computed, nor is its gradient, which is zero, it adds no loss and leaves its
+            statistics as they are. Nothing is scaled for it, and in evaluation all
+            layers run. It is for blocks that return what they take and no more.
+            Defaults to `None`, to skip none.
         **kwargs: arguments of `keras.Layer`: `name`, `dtype`, `trainable`.
 
     Call arguments:

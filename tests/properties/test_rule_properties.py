@@ -67,14 +67,14 @@ class Own(Generic):
 def test_a_rule_with_a_gradient_equals_one_without(seed, count, chunk, keep):
     x, shared = normal((3, 4), seed, "float32"), normal((4,), seed + 1, "float32")
     scale = normal((count, 4), seed + 2, "float32")
-    every = max(k for k in (1, 2, 3) if count % k == 0)
+    size = max(k for k in (1, 2, 3) if count % k == 0)
 
-    def measured(rule, every=None):
+    def measured(rule, sizes=()):
         def loss(tensors):
             x, scale, shared = tensors
             layers = depth.Layer({"scale": scale}, shared=shared)
             loop = _loop.Loop(count, keep)
-            found = _checkpoints.run(rule, x, layers, loop, every)
+            found = _checkpoints.run(rule, x, layers, loop, sizes)
             value = ops.sum(ops.sin(found.carry)) + ops.sum(ops.sin(found.outputs))
             return value, found.outputs
 
@@ -83,6 +83,13 @@ def test_a_rule_with_a_gradient_equals_one_without(seed, count, chunk, keep):
         return [*map(ops.convert_to_numpy, (value, outputs, *gradients))]
 
     expected = measured(Generic())
-    for rule, segment in ((Own(chunk), None), (Own(chunk), every), (Generic(), every)):
-        for ours, theirs in zip(measured(rule, segment), expected, strict=True):
+    once, nested = (size,), (count, size, 1)
+    for rule, sizes in (
+        (Own(chunk), ()),
+        (Own(chunk), once),
+        (Own(chunk), nested),
+        (Generic(), once),
+        (Generic(), nested),
+    ):
+        for ours, theirs in zip(measured(rule, sizes), expected, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
