@@ -73,6 +73,8 @@ class _BuiltOnce(Built):
 class _Rule(BlockRule):
     """The rule of a layer whose weights are what all layers share."""
 
+    chunk = 1  # so that the gradients of the weights are summed in the loop
+
     def step(self, carry, layer):
         *shared, weights = layer.shared
         masks, constants = layer.fixed
