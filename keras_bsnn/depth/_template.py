@@ -1,7 +1,6 @@
 """The pattern of the layers of a stack: a block that holds no layer's weights."""
 
 import contextlib
-import inspect
 from typing import Any
 
 import keras
@@ -9,6 +8,7 @@ import keras
 from keras_bsnn import _backend, _parts
 from keras_bsnn.depth import _arguments, _checks, _lora, _per_layer
 from keras_bsnn.depth._masks import masked
+from keras_bsnn.depth._training import called
 
 
 class Template:
@@ -183,13 +183,11 @@ class Template:
         (values, arguments), (others, given) = layer.weights, layer.constants
         variables = [*self.weights, *self.constants]
         state = zip(variables, (*values, *others), strict=True)
-        arguments = {**arguments, **given, **flags}
-        if "training" in inspect.signature(block.call).parameters:
-            arguments = {**arguments, "training": training}
         with keras.StatelessScope(state, collect_losses=True) as scope:
             before = dict(scope.state_mapping)
             inputs, context, keywords = map(masked, (carry, *layer.shared), layer.fixed)
-            outputs = block(inputs, *context, **keywords, **arguments)
+            named = {**keywords, **arguments, **given, **flags}
+            outputs = called(lambda x: block(x, *context, **named), inputs, training)
             outputs = _arguments.tuples(outputs)
         _check_owned(scope, before)
         updates = {

@@ -201,3 +201,34 @@ def test_a_call_that_was_refused_is_refused_again():
         with pytest.raises(ValueError, match="`block` must return"):
             stack(x, twice=True)
     assert stack(x).shape == (3, UNITS)
+
+
+@register
+class Forgetful(keras.layers.Layer):
+    """One with dropout, whose `call` does not ask whether it trains."""
+
+    def build(self, input_shape):
+        self.gain = self.add_weight(shape=input_shape[1:], initializer="ones")
+        self.dropout = keras.layers.Dropout(0.5)
+
+    def call(self, x):
+        return self.dropout(x) * self.gain
+
+
+@pytest.mark.parametrize("jit_compile", [False, True] if HAS_XLA else [False])
+@pytest.mark.parametrize("every", [None, 2])
+def test_the_gradient_drops_what_the_call_has_dropped(every, jit_compile):
+    """What the gains of a layer do to the sum of outputs is the sum, as they are 1."""
+    stack = DepthStack(Forgetful(), DEPTH, checkpoint_every=every)
+    x = np.ones((64, UNITS), "float32")
+    model = keras.Sequential([keras.Input((UNITS,)), stack])
+    rate, start = 0.5, array(stack.weights[0])
+
+    def mean(_, outputs):
+        return ops.mean(outputs, axis=-1)
+
+    model.compile(keras.optimizers.SGD(rate), mean, jit_compile=jit_compile)
+    loss = model.train_on_batch(x, x)
+    gradients = (start - array(stack.weights[0])) / rate
+    assert 0 < loss != 1
+    assert_allclose(gradients.sum(axis=1), np.full(DEPTH, loss), atol=1e-5)
