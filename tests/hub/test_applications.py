@@ -1,5 +1,7 @@
 """Models of keras.applications, which have equal blocks in part."""
 
+import sys
+
 import hub
 import keras
 import numpy as np
@@ -11,12 +13,16 @@ from keras_bsnn.stacking import stack_layers, unstack
 pytestmark = pytest.mark.slow
 
 SHAPE = (32, 32, 3)
-APPLICATIONS = keras.applications
+
+
+def module_of(function):
+    """Where the models of other sizes are that Keras has no public name for."""
+    return sys.modules[function.__module__]
 
 
 def convnext():
     """Whose drop path has a rate of its own in each block, and here none."""
-    return APPLICATIONS.convnext.ConvNeXt(
+    return module_of(keras.applications.ConvNeXtTiny).ConvNeXt(
         depths=[3, 2, 4, 2],
         projection_dims=[4, 8, 8, 16],
         drop_path_rate=0.0,
@@ -29,13 +35,14 @@ def convnext():
 
 def resnet():
     """The first block of a stage has a projection in its shortcut."""
+    resnet = module_of(keras.applications.ResNet50)
 
     def blocks(x):
-        stack = APPLICATIONS.resnet.stack_residual_blocks_v1
+        stack = resnet.stack_residual_blocks_v1
         x = stack(x, 4, 4, stride1=1, name="first")
         return stack(x, 8, 3, name="second")
 
-    return APPLICATIONS.resnet.ResNet(
+    return resnet.ResNet(
         blocks,
         preact=False,
         use_bias=True,
@@ -47,7 +54,7 @@ def resnet():
 
 
 def efficientnet():
-    return APPLICATIONS.efficientnet.EfficientNet(
+    return module_of(keras.applications.EfficientNetB0).EfficientNet(
         0.25,
         1.6,
         32,
@@ -63,7 +70,7 @@ def efficientnet():
 MODELS = {
     "convnext": (convnext, [3, 2, 4, 2]),
     "resnet": (resnet, [3, 2]),
-    "efficientnet": (efficientnet, []),
+    "efficientnet": (efficientnet, [2, 3, 3, 4, 4, 6]),
 }
 
 
