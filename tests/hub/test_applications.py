@@ -6,6 +6,7 @@ import hub
 import keras
 import numpy as np
 import pytest
+from arrays import array
 from hub import assert_equal, stacks
 
 from keras_bsnn.stacking import stack_layers, unstack
@@ -56,8 +57,9 @@ def resnet():
 def efficientnet():
     return module_of(keras.applications.EfficientNetB0).EfficientNet(
         0.25,
-        1.6,
+        1.0,
         32,
+        dropout_rate=0.0,
         drop_connect_rate=0.0,
         weights=None,
         input_shape=SHAPE,
@@ -70,24 +72,26 @@ def efficientnet():
 MODELS = {
     "convnext": (convnext, [3, 2, 4, 2]),
     "resnet": (resnet, [3, 2]),
-    "efficientnet": (efficientnet, [2, 3, 3, 4, 4, 6]),
+    "efficientnet": (efficientnet, [2, 2, 3]),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_it_does_what_it_did(name):
-    """Also to the moving statistics of batch normalization, in training."""
+def test_it_does_what_it_did(name, in_float64):
+    """Also to the moving statistics of batch normalization, in training.
+
+    In float64: batch normalization of a few pixels makes much of what is rounded.
+    """
     make, depths = MODELS[name]
     keras.utils.set_random_seed(0)
     plain = make()
-    x = np.random.default_rng(0).normal(size=(4, *SHAPE)).astype("float32")
+    x = np.random.default_rng(0).normal(size=(4, *SHAPE))
     stacked = stack_layers(plain)
-    print(stacked.report)
     assert [stack.depth for stack in stacks(stacked)] == depths, stacked.report
-    assert_equal(stacked(x), plain(x))
+    assert_equal(stacked(x), plain(x), atol=1e-10)
     before = unstack(stacked)
     y = hub.targets(before, x)
-    assert hub.step(stacked, x, y) == pytest.approx(hub.step(before, x, y), rel=1e-5)
+    assert hub.step(stacked, x, y) == pytest.approx(hub.step(before, x, y), rel=1e-10)
     after = unstack(stacked)
     for ours, theirs in zip(after.weights, before.weights, strict=True):
-        assert_equal(ours, theirs, atol=1e-4)
+        np.testing.assert_allclose(array(ours), array(theirs), atol=1e-8)
