@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import keras
+
 from keras_bsnn.stacking._graph import Source
 
 
@@ -118,16 +120,19 @@ class Runs:
         return found or None
 
     def _keeps_its_shape(self, start, period, entering):
-        """Whether what enters the first part is like what enters the second."""
+        """Whether what enters the first part is like what enters the second.
+
+        And whether all of it of floating point has one dtype, as in a stack.
+        """
 
         def spec(source):
             tensor = self.graph.tensor(source)
             return tuple(tensor.shape), tensor.dtype
 
-        return all(
-            spec(first) == spec(carry._replace(call=carry.call + start))
-            for carry, first in entering.items()
-        )
+        firsts = [*map(spec, entering.values())]
+        seconds = [spec(carry._replace(call=carry.call + start)) for carry in entering]
+        dtypes = {dtype for _, dtype in firsts if keras.backend.is_float_dtype(dtype)}
+        return firsts == seconds and len(dtypes) <= 1
 
     def _goes_on(self, start, count, period, pattern):
         place = start + count * period

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_bsnn import _backend
 from keras_bsnn.stacking._graph import map_sources
 
 
@@ -29,6 +30,7 @@ class Segment(keras.layers.Layer):
             `Slot` in the place of each tensor.
         returned: list of the `Slot` of each tensor that the next such layer takes.
         tapped: list of the `Slot` of each tensor that it returns besides these.
+        dtype: that of the tensors that enter, which it leaves as they are.
     """
 
     def __init__(
@@ -37,9 +39,9 @@ class Segment(keras.layers.Layer):
         recipe: list,
         returned: list,
         tapped: list,
-        **kwargs: Any,
+        dtype: str,
     ):
-        super().__init__(**kwargs)
+        super().__init__(dtype=dtype, autocast=False)
         self.operations = operations
         self.recipe = recipe
         self.returned = returned
@@ -68,6 +70,8 @@ def segments(run, calls):
         run: a `_runs.Run`.
         calls: list of all `_graph.Call` of the model.
     """
+    carries = [calls[run.start + i].returned[which] for i, which in run.carries]
+    dtype: Any = next((x.dtype for x in carries if _backend.is_float(x)), None)
     second = run.start + run.period
 
     def slot(source):
@@ -82,6 +86,6 @@ def segments(run, calls):
         map_sources(slot, (call.args, call.kwargs))
         for call in calls[second : second + run.period]
     ]
-    slots = [[Slot(*source) for source in group] for group in (run.carries, run.taps)]
+    slots: Any = [[Slot(*x) for x in group] for group in (run.carries, run.taps)]
     parts = [[call.operation for call in calls[i : i + run.period]] for i in run.starts]
-    return [Segment(operations, recipe, *slots) for operations in parts]
+    return [Segment(operations, recipe, *slots, dtype) for operations in parts]

@@ -72,25 +72,13 @@ def step(model, x, y):
     return model.train_on_batch(x, y, return_dict=True)["loss"]
 
 
-def apart(stacked, plain):
-    """A model with the weights of `stacked`, without loops, as `plain` is.
-
-    A backbone that is made from its configuration has one flag for all of its layers;
-    Whisper has one layer that is frozen.
-    """
-    found = unstack(stacked)
-    for ours, theirs in zip(found.layers, plain.layers, strict=True):
-        ours.trainable = theirs.trainable
-    return found
-
-
 def assert_trains_equally(stacked, plain, x, atol):
     """Gradients in the first step, and losses in three, next to a copy of `plain`."""
-    like, plain = plain, apart(stacked, plain)
+    plain = unstack(stacked)
     y = targets(plain, x)
     before = values(plain)
     losses = [[step(model, x, y)] for model in (stacked, plain)]
-    ours, theirs = values(apart(stacked, like)), values(plain)
+    ours, theirs = values(unstack(stacked)), values(plain)
     for a, b, start in zip(ours, theirs, before, strict=True):
         np.testing.assert_allclose((a - start) / RATE, (b - start) / RATE, atol=atol)
     moved = [np.abs(b - start).max() for b, start in zip(theirs, before, strict=True)]

@@ -68,30 +68,31 @@ def efficientnet():
     )
 
 
-# The model, and how many equal blocks are in each of its loops.
+# The model, how many equal blocks are in each of its loops, and how exact it is. Batch
+# normalization of a few pixels makes much of what is rounded; a layer of ConvNeXt
+# computes in float32, so that its loops would end where not all does.
 MODELS = {
-    "convnext": (convnext, [3, 2, 4, 2]),
-    "resnet": (resnet, [3, 2]),
-    "efficientnet": (efficientnet, [2, 2, 3]),
+    "convnext": (convnext, [3, 2, 4, 2], 1e-5),
+    "resnet": (resnet, [3, 2], 1e-10),
+    "efficientnet": (efficientnet, [2, 2, 3], 1e-10),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_it_does_what_it_did(name, in_float64):
-    """Also to the moving statistics of batch normalization, in training.
-
-    In float64: batch normalization of a few pixels makes much of what is rounded.
-    """
-    make, depths = MODELS[name]
+def test_it_does_what_it_did(name, request):
+    """Also to the moving statistics of batch normalization, in training."""
+    make, depths, atol = MODELS[name]
+    if atol < 1e-5:
+        request.getfixturevalue("in_float64")
     keras.utils.set_random_seed(0)
     plain = make()
-    x = np.random.default_rng(0).normal(size=(4, *SHAPE))
+    x = np.random.default_rng(0).normal(size=(4, *SHAPE)).astype(keras.config.floatx())
     stacked = stack_layers(plain)
     assert [stack.depth for stack in stacks(stacked)] == depths, stacked.report
-    assert_equal(stacked(x), plain(x), atol=1e-10)
+    assert_equal(stacked(x), plain(x), atol=atol)
     before = unstack(stacked)
     y = hub.targets(before, x)
-    assert hub.step(stacked, x, y) == pytest.approx(hub.step(before, x, y), rel=1e-10)
+    assert hub.step(stacked, x, y) == pytest.approx(hub.step(before, x, y), rel=atol)
     after = unstack(stacked)
     for ours, theirs in zip(after.weights, before.weights, strict=True):
-        np.testing.assert_allclose(array(ours), array(theirs), atol=1e-8)
+        np.testing.assert_allclose(array(ours), array(theirs), atol=100 * atol)
