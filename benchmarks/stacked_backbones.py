@@ -7,6 +7,7 @@ has the numbers of weights, what `report` says of the loops, and the largest dif
 of outputs, relative to the largest output.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -51,10 +52,14 @@ def table(records):
 
 
 def _loops(report):
-    """What became a loop, in short."""
-    found = [line for line in report if "became a loop" in line and "equal" in line]
-    words = [line.split(": ", 1)[1].split(" became")[0] for line in found]
-    return ", ".join(w.replace("equal parts", "layers") for w in words) or "none"
+    """The lengths of the loops, in words."""
+    found = [re.search(r": (\d+) equal parts( of (\d+) calls)?", x) for x in report]
+    words = [
+        f"{m[1]} parts of {m[3]} layers" if m[3] else f"{m[1]} layers"
+        for m in found
+        if m
+    ]
+    return ", ".join(words) or "none"
 
 
 if __name__ == "__main__":

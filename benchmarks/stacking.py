@@ -35,50 +35,57 @@ def is_done(args, record):
 
 
 def table(records):
-    """A line for each model and backend, with the least and the most layers."""
-    depths = sorted({row["layers"] for row in records})
-    few, many = depths[0], depths[-1]
+    """A line for each model, backend and number of layers."""
     cases = {}
     for row in tensorflow_first(records):
         case = cases.setdefault((row["model"], row["backend"]), {})
-        case[row["layers"], row["form"]] = row
+        case.setdefault(row["layers"], {})[row["form"]] = row
     heads = [
         "",
         "backend",
-        f"first step, {few} layers",
+        "layers",
+        "first step",
         "stacked",
-        f"{many} layers",
-        "stacked",
-        f"stacked, {many} to {few}",
         "plain to stacked",
-        "step",
-        "memory",
+        "a step",
+        "stacked",
+        "stacked to plain",
+        "with checkpoints",
+        "memory, GB",
+        "stacked",
         "with checkpoints",
     ]
-    lines = []
-    for (model, backend), case in sorted(cases.items(), key=lambda item: item[0][0]):
-        line = _line(case, few, many)
-        lines.append([model, BACKENDS[backend], *line])
+    lines = [
+        [model, BACKENDS[backend], f"{layers:,}", *_line(forms)]
+        for (model, backend), case in sorted(cases.items(), key=lambda item: item[0][0])
+        for layers, forms in sorted(case.items())
+    ]
     return markdown(heads, lines, left=2)
 
 
-def _line(case, few, many):
-    plain, stacked, checkpoints = (
-        case.get((many, form), {}) for form in stack_a_model.FORMS
-    )
-    loops_few = case.get((few, "stacked"), {})
-    first = "first_step_seconds"
+def _line(forms):
+    plain, stacked, checkpoints = (forms.get(form, {}) for form in stack_a_model.FORMS)
+    steps = [row.get("step_seconds") for row in (plain, stacked, checkpoints)]
     return [
-        _seconds(case.get((few, "plain"), {})),
-        _seconds(loops_few),
         _seconds(plain),
         _seconds(stacked),
-        _ratio(stacked.get(first), loops_few.get(first)),
-        _at_least(plain, stacked.get(first)),
-        _ratio(stacked.get("step_seconds"), plain.get("step_seconds")),
-        _ratio(_memory(stacked), _memory(plain)),
-        _ratio(_memory(checkpoints), _memory(plain)),
+        _at_least(plain, stacked.get("first_step_seconds")),
+        *(_milliseconds(seconds) for seconds in steps[:2]),
+        _ratio(steps[1], steps[0]),
+        _milliseconds(steps[2]),
+        *map(_gigabytes, (plain, stacked, checkpoints)),
     ]
+
+
+def _milliseconds(seconds):
+    return f"{1000 * seconds:,.0f} ms" if seconds else ""
+
+
+def _gigabytes(row):
+    """The most that the process held beyond what it held at first."""
+    if "peak_memory_bytes" not in row:
+        return ""
+    return f"{(row['peak_memory_bytes'] - row['memory_before_bytes']) / 1e9:.2f}"
 
 
 def _seconds(row):
@@ -93,12 +100,6 @@ def _at_least(plain, seconds):
     if seconds and plain.get("failed", "").startswith("more than"):
         return f"> {plain['limit'] / seconds:.2f}"
     return _ratio(plain.get("first_step_seconds"), seconds)
-
-
-def _memory(row):
-    if "peak_memory_bytes" not in row:
-        return None
-    return row["peak_memory_bytes"] - row["memory_before_bytes"]
 
 
 def _ratio(a, b):

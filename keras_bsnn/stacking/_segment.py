@@ -88,4 +88,4 @@ def segments(run, calls):
     ]
     slots: Any = [[Slot(*x) for x in group] for group in (run.carries, run.taps)]
     parts = [[call.operation for call in calls[i : i + run.period]] for i in run.starts]
-    return [Segment(operations, recipe, *slots, dtype) for operations in parts]
+    return [Segment(each, recipe, slots[0], slots[1], dtype) for each in parts]
