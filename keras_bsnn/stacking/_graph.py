@@ -85,6 +85,10 @@ class Graph:
             self.calls.append(Call(node.operation, args, kwargs, node.outputs))
         self.outputs = [source_of[id(x)] for x in model.outputs]
 
+    def order(self):
+        """The calls in turn, by the ids of what they return."""
+        return [[*map(id, call.returned)] for call in self.calls]
+
     @functools.cached_property
     def users(self):
         """A dict from the ids of variables to the operations that are called with it.

@@ -26,8 +26,7 @@ class Found(NamedTuple):
     runs: dict
 
     @classmethod
-    def of(cls, model, is_late, least, elsewhere):
-        graph = Graph(model, is_late)
+    def of(cls, graph, least, elsewhere):
         shared = graph.shared | elsewhere
         numbers = kinds(graph, shared)
         found = {run.start: run for run in runs(graph, numbers, least)}
@@ -60,9 +59,11 @@ class Loops:
     """
 
     def __init__(self, model, least, checkpoint_every=None, elsewhere=frozenset()):
-        found = [
-            Found.of(model, is_late, least, elsewhere) for is_late in (False, True)
-        ]
+        graphs = [Graph(model)]
+        late = Graph(model, is_late=True)
+        if late.order() != graphs[0].order():
+            graphs.append(late)
+        found = [Found.of(graph, least, elsewhere) for graph in graphs]
         self.graph, self.shared, self.kinds, self.runs = max(found, key=Found.saved)
         self.called: dict = {}
         self.kept: dict[str, str] = {}
