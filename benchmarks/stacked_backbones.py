@@ -69,5 +69,5 @@ if __name__ == "__main__":
         table,
         rows={"model": "models"},
         options={"models": Choice(_backbones.BACKBONES), "layers": 12},
-        record="stacking/backbones_{backend}.json",
+        record="stacked_backbones/{backend}.json",
     ).main()

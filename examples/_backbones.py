@@ -9,13 +9,6 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-try:
-    import keras_hub
-except ImportError as error:
-    raise ImportError(
-        "The backbones are those of keras-hub: `pip install 'keras_bsnn[hub]'`."
-    ) from error
-
 
 class Size(NamedTuple):
     """The size of a backbone.
@@ -172,7 +165,16 @@ def backbone(name, size=None, **kwargs):
         name: one of `BACKBONES`.
         size: a `Size`. Defaults to a tiny one.
         **kwargs: further arguments of its class, such as `dtype`.
+
+    Raises:
+        ImportError: keras-hub is not installed.
     """
+    try:
+        import keras_hub
+    except ImportError as error:
+        raise ImportError(
+            "The backbones are those of keras-hub: `pip install 'keras_bsnn[hub]'`."
+        ) from error
     kind, arguments = BACKBONES[name]
     made = getattr(keras_hub.models, f"{kind}Backbone")
     return made(**{**arguments(size or Size()), **kwargs})

@@ -3,13 +3,13 @@
 import pytest
 from scripts import ROOT, result
 
-FOLDER = ROOT / "benchmarks" / "results" / "stacking"
+FOLDER = ROOT / "benchmarks" / "results"
 BACKENDS = ("tensorflow", "jax")
 KEPT = "deit"  # of the backbones, the one that is not stacked
 
 
 def rows(backend):
-    found = result(FOLDER / f"{backend}.json")
+    found = result(FOLDER / "stacking" / f"{backend}.json")
     return {(row["model"], row["layers"], row["form"]): row for row in found}
 
 
@@ -33,7 +33,7 @@ def test_what_is_said_of_time(backend):
 
 
 def test_what_is_said_of_backbones():
-    found = result(FOLDER / "backbones_jax.json")
+    found = result(FOLDER / "stacked_backbones" / "jax.json")
     assert len(found) == 22
     for row in found:
         has_loop = any("equal parts" in line for line in row["report"])
