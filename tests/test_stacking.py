@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from arrays import assert_allclose, drawn
+from arrays import array, assert_allclose, drawn
 from backends import HAS_XLA
 from keras import ops
 
@@ -420,6 +420,15 @@ def test_training_goes_on_with_loops_and_without(name):
     before = compiled(unstack(stacked))
     copy_state(stacked, before)
     assert_equal(steps(before), steps(model))
+
+
+def test_a_stack_stands_for_as_many_layers():
+    layers = sequential().layers[:5]
+    stack = DepthStack.from_layers(layers)
+    kernel, kernels = stack.variables_with(layers)[0]
+    assert_equal(array(kernel), np.stack([*map(array, kernels)]), atol=0)
+    with pytest.raises(ValueError, match=r"`layers` must be as many .* depth=5"):
+        stack.variables_with(layers[1:])
 
 
 def test_bad_copies():

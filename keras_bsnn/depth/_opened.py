@@ -55,35 +55,26 @@ class OpenedLayers(StackedLayers):
         for variable, stack in zip(self._built.stacks, stacks, strict=True):
             variable.assign(stack)
 
-    def copy_to(self, layers: Iterable[keras.Layer]) -> None:
-        """Gives layers the weights of the layers of this stack.
-
-        Args:
-            layers: `depth` built layers like the block.
-
-        Raises:
-            ValueError: the stack is not built, or they are not as many.
-        """
-        for stack, of_layers in self.variables_with(layers):
-            values = np.array(ops.convert_to_numpy(stack))
-            for variable, value in zip(of_layers, values, strict=True):
-                variable.assign(value)
-
     def variables_with(self, layers: Iterable[keras.Layer]) -> list[tuple]:
         """Returns pairs of a weight and of what it is in layers like the block.
 
         Args:
-            layers: as for `copy_to`.
+            layers: `depth` built layers like the block.
 
         Returns:
             List of pairs: a variable of this stack, and a tuple of those of the layers
             that stand along its axis of depth.
 
         Raises:
-            ValueError: as in `copy_to`.
+            ValueError: the stack is not built, or they are not as many.
         """
         self._check_built()
-        variables = zip(*map(ordered, layers), strict=True)
+        variables = [*zip(*map(ordered, layers), strict=True)]
+        if variables and len(variables[0]) != self.depth:
+            raise ValueError(
+                f"`layers` must be as many as those of the stack, depth={self.depth}. "
+                f"Received: {len(variables[0])} layers"
+            )
         return [*zip(self._built.stacks, variables, strict=True)]
 
     def parts(self) -> Iterator[_parts.Part]:
