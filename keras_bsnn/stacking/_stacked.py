@@ -12,7 +12,7 @@ from keras_bsnn import _model
 from keras_bsnn._types import Config
 from keras_bsnn.ops import _check
 from keras_bsnn.stacking import _copies, _reasons
-from keras_bsnn.stacking._graph import Graph
+from keras_bsnn._graph import Graph
 from keras_bsnn.stacking._loops import Loops
 from keras_bsnn.stacking._opened import NotOpened, opened
 
