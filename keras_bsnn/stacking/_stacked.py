@@ -38,6 +38,19 @@ class StackedModel(keras.Model):
         super().__init__(**loops.model)
         self._hidden = _Hidden(plain, inputs, options, loops)
 
+    def __getattr__(self, name: str) -> Any:
+        """Of what is not there, whether the model without loops has it."""
+        hidden = vars(self).get("_hidden")
+        if hidden and hasattr(hidden.kind, name):
+            raise AttributeError(
+                f"{self.name!r} has loops, and no {name!r}, which is of "
+                f"{hidden.kind.__name__}. keras_bsnn.stacking.unstack(model) has it, "
+                "and the same weights."
+            )
+        if hasattr(super(), "__getattr__"):  # on PyTorch
+            return super().__getattr__(name)
+        return object.__getattribute__(self, name)  # raises
+
     @property
     def report(self) -> str:
         """What became a loop, and what did not and why, in words."""
@@ -82,6 +95,7 @@ class _Hidden:
 
     def __init__(self, plain, inputs, options, loops):
         self.inputs, self.options, self.loops = inputs, options, loops
+        self.kind = type(plain)
         serialized = keras.saving.serialize_keras_object
         try:
             self._config: Any = {
