@@ -154,15 +154,16 @@ def initializer_of(variable):
     return Initialized(initializer)
 
 
-def leave_undrawn(variable):
-    """Has a variable that was made without a value begin at zeros, not at random.
+def leave_undrawn(variables):
+    """Has variables that were made without values begin at zeros, not at random.
 
-    Its value is that of each layer in turn: to draw another, which nobody sees, would
-    take as long as to draw those of the layers.
+    Their values are those of each layer in turn: to draw others, which nobody sees,
+    would take as long as to draw those of the layers.
     """
-    initializer = variable._initializer
-    if type(initializer) in SEEDED and isinstance(initializer.seed, int):
-        variable._initializer = keras.initializers.Zeros()
+    for variable in variables:
+        initializer = variable._initializer
+        if type(initializer) in SEEDED and isinstance(initializer.seed, int):
+            variable._initializer = keras.initializers.Zeros()
 
 
 def _constant(variable):
