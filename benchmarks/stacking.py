@@ -6,9 +6,11 @@
 Each row is a run of `examples/stack_a_model.py`, in a process of its own that may take
 `--limit` seconds; the forms of a model run in turn. A first step has in it what it
 takes to build the model and to compile its step with XLA. Memory is the most that the
-process held, less what it held when all was imported.
+process held, less what it held when all was imported. The time to compile varies by a
+tenth between runs: `--rounds` repeats them, and a line has their medians.
 """
 
+import statistics
 import sys
 from pathlib import Path
 
@@ -39,7 +41,8 @@ def table(records):
     cases = {}
     for row in tensorflow_first(records):
         case = cases.setdefault((row["model"], row["backend"]), {})
-        case.setdefault(row["layers"], {})[row["form"]] = row
+        rounds = case.setdefault(row["layers"], {}).setdefault(row["form"], [])
+        rounds.append(row)
     heads = [
         "",
         "backend",
@@ -63,8 +66,16 @@ def table(records):
     return markdown(heads, lines, left=2)
 
 
+def median(rows):
+    """A row with the medians of numbers over the rounds that did not fail."""
+    rows = [row for row in rows if "failed" not in row] or rows
+    numbers = [k for k in rows[0] if k.endswith(("_seconds", "_bytes"))]
+    return {**rows[0], **{k: statistics.median(r[k] for r in rows) for k in numbers}}
+
+
 def _line(forms):
-    plain, stacked, checkpoints = (forms.get(form, {}) for form in stack_a_model.FORMS)
+    rows = {form: median(rounds) for form, rounds in forms.items()}
+    plain, stacked, checkpoints = (rows.get(form, {}) for form in stack_a_model.FORMS)
     steps = [row.get("step_seconds") for row in (plain, stacked, checkpoints)]
     return [
         _seconds(plain),
@@ -111,11 +122,17 @@ if __name__ == "__main__":
         __file__,
         run,
         table,
-        rows={"model": "models", "layers": "layers", "form": "forms"},
+        rows={
+            "model": "models",
+            "layers": "layers",
+            "form": "forms",
+            "round": "rounds",
+        },
         options={
             "models": ["gpt2", "bert", "llama"],
             "layers": [12, 48],
             "forms": Choice(stack_a_model.FORMS),
+            "rounds": [1],
             "width": 64,
             "heads": 4,
             "length": 32,

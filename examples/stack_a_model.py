@@ -91,8 +91,9 @@ def in_a_process(settings, form, limit=None):
 def measure(args):
     """Builds a model and trains it on one batch, in this process."""
     import keras
+    import keras_hub  # noqa: F401  what is imported now takes no time later
 
-    import keras_bsnn.stacking  # noqa: F401  what is imported now takes no time later
+    import keras_bsnn.stacking  # noqa: F401
 
     models = Block(args) if args.model == "block" else Backbone(args)
     keras.ops.convert_to_numpy(keras.ops.ones(1) + 1)  # the backend starts

@@ -14,13 +14,15 @@ PLACES = (6, 6)
 BOUND = 0.03
 
 
-def dense(activation=None, units=WIDTH):
-    return layers.Dense(units, activation, kernel_initializer="he_normal")
+def dense(activation=None, **kwargs):
+    """Of an orthogonal kernel, which adds no noise to a second moment."""
+    kernel = keras.initializers.Orthogonal(2**0.5)
+    return layers.Dense(WIDTH, activation, kernel_initializer=kernel, **kwargs)
 
 
 def biased(activation):
     biases = keras.initializers.RandomNormal(stddev=0.3)
-    return layers.Dense(WIDTH, activation, bias_initializer=biases)
+    return dense(activation, bias_initializer=biases)
 
 
 def conv(activation=None, **kwargs):
@@ -100,7 +102,7 @@ CASES = {
     "transposed, valid": through(
         layers.Conv2DTranspose, filters=WIDTH, kernel_size=3, strides=2
     ),
-    "average pooling": through(layers.AveragePooling2D),
+    "average pooling": through(layers.AveragePooling2D, pool_size=2),
     "average pooling at edges": through(
         layers.AveragePooling2D, pool_size=3, strides=2, padding="same"
     ),
@@ -149,7 +151,7 @@ CASES = {
     "own": chain(
         lambda: OrthogonalDense(WIDTH, "gp_gelu"),
         lambda: DepthStack(OrthogonalDense(WIDTH, "gp_relu"), 6),
-        places=(),
+        places=(4, 4),
     ),
 }
 IN_TRAINING = {
@@ -159,7 +161,7 @@ IN_TRAINING = {
 
 
 def assert_predicted(make, **kwargs):
-    seeds = 12 if make().output_shape[1:-1] else 40
+    seeds = 8 if len(make().input_shape) > 3 else 24
     found, error = errors(make, seeds=seeds, **kwargs)
     assert np.nanmax(error) < BOUND
     assert np.nanmax(np.abs(found) - 2 * error) < BOUND, (found, error)
@@ -200,7 +202,7 @@ def test_a_stack_takes_no_longer_the_deeper_it_is(gain):
     assert calls < 200
     calls = 0
     iterated(step, np.array([1.0, 0.2]), 10**5)
-    assert calls < 400
+    assert calls < 2000
 
 
 def test_data_is_where_it_begins():

@@ -129,12 +129,12 @@ print(sorted(after - before - set(sys.stdlib_module_names)))
 
 FLOORS = (  # a room imports from floors below its own
     {"_errors", "_requirements", "_types", "_warnings"},
-    {"_backend", "_batches", "_facts", "_model", "_parts", "_record"},
+    {"_backend", "_batches", "_facts", "_graph", "_model", "_parts", "_record"},
     {"ops"},
     {"_steps", "manifolds"},
     {"_convolved", "activations", "constraints", "datasets", "depth", "initializers"},
     {"layers", "optimizers"},
-    {"stacking"},
+    {"shaping", "stacking"},
     {"export", "models", "plots"},
     {"diagnostics"},
     {"recalibration"},

@@ -470,6 +470,25 @@ def test_bad_arguments(model, least, message):
         stack_layers(model(), least)
 
 
+@keras.saving.register_keras_serializable(package="test_stacking")
+class Speaks(keras.Sequential):
+    """A model with a method of its own."""
+
+    def generate(self):
+        return "words"
+
+
+def test_methods_of_the_model_are_with_the_model_without_loops():
+    stacked = stack_layers(Speaks([keras.Input((UNITS,)), dense(UNITS), dense(UNITS)]))
+    with pytest.raises(
+        AttributeError, match=r"'generate'.*Speaks\. .*unstack\(model\)"
+    ):
+        stacked.generate()
+    assert unstack(stacked).generate() == "words"
+    with pytest.raises(AttributeError, match="no attribute 'speak'"):
+        stacked.speak()
+
+
 def test_only_a_stacked_model_is_unstacked():
     with pytest.raises(ValueError, match="`model` must be a model of stack_layers"):
         unstack(sequential())

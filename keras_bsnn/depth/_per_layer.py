@@ -1,6 +1,9 @@
 """Initializers, constraints and regularizers, applied to each layer of a stack."""
 
 import copy
+import functools
+import json
+from typing import Any
 
 import keras
 import numpy as np
@@ -81,18 +84,28 @@ class _State(keras.random.SeedGenerator):
 
 
 def _drawn(initializer, depth, shape, dtype):
-    """One compiled loop over the layers, whose seeds come from the initializer's."""
+    """Draws for each layer, by seeds that come from the initializer's."""
+    config = {k: v for k, v in initializer.get_config().items() if k != "seed"}
+    settings = json.dumps(config, default=float)
+    dtype = keras.backend.standardize_dtype(dtype)
+    kind: Any = type(initializer)
+    draw = _drawing(kind, settings, depth, shape, dtype)
+    return draw(seed_states(initializer.seed, depth))
+
+
+@functools.lru_cache(maxsize=64)
+def _drawing(kind, settings, depth, shape, dtype):
+    """A loop over the layers, compiled once for all weights that are drawn so."""
 
     def loop(states):
         def step(i, carry):
-            seeded = copy.copy(initializer)
-            seeded.seed = _State(states[i])
+            seeded = kind(**json.loads(settings), seed=_State(states[i]))
             return carry, seeded(shape, dtype=dtype)
 
         like = keras.KerasTensor(shape, dtype)
         return _backend.loop(step, (), depth, like=like)[1]
 
-    return _backend.traced_once(loop)(seed_states(initializer.seed, depth))
+    return _backend.traced_once(loop)
 
 
 def _reseeded(initializer, depth):
@@ -139,6 +152,18 @@ def initializer_of(variable):
         state = initializer(variable.shape, dtype=variable.dtype)
         initializer = SeedStates(keras.ops.convert_to_numpy(state).tolist())
     return Initialized(initializer)
+
+
+def leave_undrawn(variables):
+    """Has variables that were made without values begin at zeros, not at random.
+
+    Their values are those of each layer in turn: to draw others, which nobody sees,
+    would take as long as to draw those of the layers.
+    """
+    for variable in variables:
+        initializer = variable._initializer
+        if type(initializer) in SEEDED and isinstance(initializer.seed, int):
+            variable._initializer = keras.initializers.Zeros()
 
 
 def _constant(variable):

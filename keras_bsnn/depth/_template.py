@@ -46,6 +46,7 @@ class Template:
             variables = ordered(self.block)
             of_layers = map(_per_layer.initializer_of, variables)
             self.initializers = [] if is_kept else [*of_layers]
+            _per_layer.leave_undrawn(variables)
         self._sort(variables)
 
     def _sort(self, variables):
@@ -69,6 +70,7 @@ class Template:
                 layer.enable_lora(**kwargs)
             new = [v for v in self.block.variables if id(v) not in known]
             pairs = [(v, _per_layer.initializer_of(v)) for v in new]
+            _per_layer.leave_undrawn(new)
         self._sort(ordered(self.block))
         return pairs
 

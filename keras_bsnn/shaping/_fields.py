@@ -6,10 +6,10 @@ there are `2 n - 1`, from `1 - n` to `n - 1`.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import signal
 
 from keras_bsnn._types import Array
 
@@ -35,7 +35,7 @@ class Field(NamedTuple):
     def places(self) -> tuple[int, ...]:
         return self.at.shape
 
-    def map(self, function) -> "Field":
+    def map(self, function: Callable[[Array], Array]) -> "Field":
         return Field(function(self.at), function(self.across))
 
     def scaled(self, factor: float) -> "Field":
@@ -60,12 +60,19 @@ def constant(value: float, places: tuple[int, ...], between: float) -> Field:
     return Field(np.full(places, float(value)), across)
 
 
-def autocorrelation(x: Array) -> Array:
-    """The mean product of what is at two places, for each displacement."""
-    if not x.ndim:
+def autocorrelation(x: Array, batch: int = 0) -> Array:
+    """The mean product of what is at two places, for each displacement.
+
+    Args:
+        x: array of the shape of the places.
+        batch: how many axes it has before those. Defaults to 0.
+    """
+    axes, places = range(batch, x.ndim), x.shape[batch:]
+    if not places:
         return np.square(x)
-    flipped = x[(slice(None, None, -1),) * x.ndim]
-    return signal.fftconvolve(x, flipped) / pairs(x.shape)
+    size = [2 * n - 1 for n in places]
+    power = np.square(np.abs(np.fft.rfftn(x, size, axes)))
+    return np.fft.fftshift(np.fft.irfftn(power, size, axes), axes) / pairs(places)
 
 
 def squared(x: Array) -> Field:

@@ -5,9 +5,9 @@ in proportion to the root mean square of each.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from scipy import signal
 
 from keras_bsnn._types import Array
 from keras_bsnn.shaping._fields import (
@@ -20,6 +20,8 @@ from keras_bsnn.shaping._fields import (
     displacements,
 )
 from keras_bsnn.shaping._window import Window
+
+Sizes = Sequence[int]
 
 
 def convolved(field: Field, root: Array, energies: Array, window: Window) -> Field:
@@ -41,7 +43,9 @@ def convolved(field: Field, root: Array, energies: Array, window: Window) -> Fie
     return consistent(np.asarray(at), across)
 
 
-def transposed(field: Field, root: Array, energies, window: Window, places) -> Field:
+def transposed(
+    field: Field, root: Array, energies: Array, window: Window, places: Sizes
+) -> Field:
     """What the transpose of independent random taps makes of it.
 
     Args:
@@ -82,7 +86,8 @@ def averaged(field: Field, root: Array, window: Window) -> Field:
     """
     taps = [*window.taps()]
     read = np.stack([window.read(root, tap) for tap in taps], -1)
-    read /= sum(window.read(np.ones(root.shape), tap) for tap in taps)[..., None]
+    there = [window.read(np.ones(root.shape), tap) for tap in taps]
+    read /= np.sum(there, axis=0)[..., None]
     rho = correlations(field, root)
     places = np.array(taps)
     moves = np.moveaxis(places[:, None] - places + center(root.shape), -1, 0)
@@ -98,12 +103,15 @@ def averaged(field: Field, root: Array, window: Window) -> Field:
 def _smoothed(x, kernel, axis):
     """A convolution along an axis, with what is at the edges beyond them."""
     width = [(len(kernel) // 2,) * 2 if i == axis else (0, 0) for i in range(x.ndim)]
-    shape = [-1 if i == axis else 1 for i in range(x.ndim)]
     padded = np.pad(x, width, mode="edge")
-    return signal.convolve(padded, kernel.reshape(shape), mode="valid")
+    n = x.shape[axis]
+    return sum(
+        weight * np.take(padded, np.arange(i, i + n), axis)
+        for i, weight in enumerate(kernel)
+    )
 
 
-def cropped(field: Field, root: Array, ends) -> Field:
+def cropped(field: Field, root: Array, ends: Sequence[Sizes]) -> Field:
     """Some of the places: between a pair of ends along each axis."""
     kept = tuple(slice(*pair) for pair in ends)
     at = field.at[kept]
@@ -111,7 +119,7 @@ def cropped(field: Field, root: Array, ends) -> Field:
     return consistent(at, across * autocorrelation(root[kept]))
 
 
-def padded(field: Field, root: Array, before, after) -> Field:
+def padded(field: Field, root: Array, before: Sizes, after: Sizes) -> Field:
     """Zeros before and after the places of each axis."""
     width = [*zip(before, after, strict=True)]
     at, root_after = np.pad(field.at, width), np.pad(root, width)
@@ -125,7 +133,7 @@ def _moved(rho, places):
     return Window(ones, ones, ones, ones, tuple(places)).spread(rho)
 
 
-def repeated(field: Field, root: Array, sizes) -> Field:
+def repeated(field: Field, root: Array, sizes: Sizes) -> Field:
     """Each place as often as is said along each axis, beside itself."""
     at, rho, after = field.at, correlations(field, root), root
     for axis, (size, n) in enumerate(zip(sizes, field.places, strict=True)):

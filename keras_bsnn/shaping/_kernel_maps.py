@@ -27,6 +27,15 @@ class KernelMap(NamedTuple):
         inputs: the correlation, without centering, of two inputs at one place.
         places: that of two places of one input; NaN if there is one place.
         both: that of two places of two inputs; NaN if there is one place.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_bsnn import shaping
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.ReLU(name="half")])
+    >>> (found,) = shaping.kernel_maps(model)
+    >>> found.layer, found.kind, round(found.second_moment, 3)
+    ('half', 'ReLU', 0.5)
     """
 
     layer: str
@@ -134,19 +143,21 @@ def through(
     return trace(operation, keras.tree.flatten(args), training, inside)
 
 
-def trace(model, signals, training, record) -> list[Signal]:
+def trace(
+    model: keras.Model, signals: list[Signal], training: bool, record: Any
+) -> list[Signal]:
     """What a functional model makes of signals."""
     graph = Graph(_model.graph(model))
     found = {Source(-1, i): signal for i, signal in enumerate(signals)}
     for place, call in enumerate(graph.calls):
-        given = map_sources(found.__getitem__, (call.args, call.kwargs))
-        returned = through(call.operation, *given, training, record)
+        args, kwargs = map_sources(found.__getitem__, (call.args, call.kwargs))
+        returned = through(call.operation, args, kwargs, training, record)
         found |= {Source(place, i): signal for i, signal in enumerate(returned)}
     return [found[source] for source in graph.outputs]
 
 
 def _summary(name, operation, signal):
-    part = signal.total()
+    part = signal.total
     second = part.same.mean
     pairs = [_apart(field) for field in (part.same, part.other)]
     scale = second or 1.0

@@ -44,7 +44,7 @@ def batch_normalization(layer, signal, training=False, mask=None):
 
         return part.fields(change)._replace(mean=np.zeros(part.same.places))
 
-    parts = tuple(map(normalized, signal.settled().parts))
+    parts = tuple(map(normalized, signal.settled.parts))
     return _scaled_and_shifted(layer, Signal(parts))
 
 
@@ -70,7 +70,7 @@ def unit_normalization(layer, signal):
 
 def _unit(signal, epsilon, is_centered):
     """With a variance, or a second moment, of one at each place of each input."""
-    part = signal.total()
+    part = signal.total
     level = part.mean if is_centered else np.zeros(part.mean.shape)
     square = _fields.squared(level)
     variance = part.same.at - square.at + epsilon
@@ -89,7 +89,7 @@ def _unit(signal, epsilon, is_centered):
 def group_normalization(layer, signal):
     """What the channels of a group and all places have in common goes."""
     _check_channels(layer)
-    part = signal.total()
+    part = signal.total
     groups = layer.groups if layer.groups > 0 else part.channels
     inside = part.channels / groups  # channels of a group
     common = part.mean.mean() ** 2

@@ -19,13 +19,21 @@ def pointwise(layer, signal):
 
 
 @register_map(layers.DepthStack)
-def stack(layer, signal, training=False):
-    """As its first layer, again and again."""
-    one, start = layer.layer_at(0), signal.total()
+def stack(layer, signal, *context, training=False, **named):
+    """As its first layer, again and again.
+
+    Raises:
+        ValueError: its layers are called with more than their inputs.
+    """
+    if context or any(value for value in named.values()) or layer.per_layer:
+        raise ValueError(
+            f"{layer.name!r} must be called with its inputs alone to have a map."
+        )
+    one, start = layer.layer_at(0), signal.total
 
     def step(state):
         (after,) = through(one, (Signal((_part(start, state),)),), {}, training)
-        return _state(after.total())
+        return _state(after.total)
 
     state = iterated(step, _state(start), layer.depth)
     return Signal((_part(start, state),))

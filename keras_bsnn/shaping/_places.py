@@ -144,8 +144,8 @@ def _repeated(x, sizes):
 def mean(operation, signal):
     """Over all places."""
     rank = len(signal.places) + 2
-    axes = operation.axis if operation.axis is not None else range(rank)
-    axes = sorted(a % rank for a in (axes if hasattr(axes, "__iter__") else [axes]))
+    given = range(rank) if operation.axis is None else np.ravel(operation.axis)
+    axes = sorted(int(axis) % rank for axis in given)
     if axes != [*range(1, rank - 1)]:
         raise ValueError(
             f"{operation.name!r} must be over all places to have a map. Received: "

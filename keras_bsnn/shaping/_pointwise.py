@@ -4,7 +4,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_bsnn import _facts
+from keras_bsnn import _facts, activations
+from keras_bsnn._types import Activation
 from keras_bsnn.shaping._registry import register_map
 from keras_bsnn.shaping._signal import Signal
 
@@ -19,7 +20,7 @@ FUNCTIONS = (
 IN_EVALUATION = _facts.IDENTITIES
 
 
-def activated(activation, signal: Signal) -> Signal:
+def activated(activation: Activation, signal: Signal) -> Signal:
     """After the activation of a layer.
 
     Raises:
@@ -29,13 +30,13 @@ def activated(activation, signal: Signal) -> Signal:
         return signal
     if activation is keras.activations.softmax:
         return softmaxed(signal)
-    return signal.pointwise(activation)
+    return signal.pointwise(activations.get(activation))
 
 
 def softmaxed(signal: Signal) -> Signal:
     """After a softmax over many channels: its sum is as many times a mean."""
     exponentials = signal.pointwise(keras.ops.exp)
-    mean = exponentials.total().mean.mean()
+    mean = exponentials.total.mean.mean()
     return exponentials.scaled(1 / (mean * signal.channels))
 
 

@@ -43,7 +43,6 @@ def register_map(*kinds: Any) -> Callable:
     >>> shaping.kernel_maps(model)[-1].second_moment
     9.0
     """
-
     for kind in kinds:
         if not (_is_class(kind) if isinstance(kind, type) else callable(kind)):
             expected = "classes of layers, or functions of keras.ops"

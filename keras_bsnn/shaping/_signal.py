@@ -1,5 +1,6 @@
 """The law of a signal of a wide random network, and what operations make of it."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -55,13 +56,29 @@ class Signal:
 
     Args:
         parts: tuple of `Part`, on the same places.
+
+    Source: the channels of wide random layers as independent numbers of one law: Poole
+    et al., arXiv 1606.05340; places: Xiao et al., arXiv 1806.05393.
+
+    Example:
+
+    >>> from keras_bsnn.shaping import Signal
+    >>> part = Signal.white(correlation=0.5).pointwise(lambda x: x**2).total
+    >>> round(float(part.same.at), 3), round(float(part.other.at), 3)
+    (3.0, 1.5)
     """
 
     def __init__(self, parts: tuple[Part, ...]):
         self.parts = parts
 
     @classmethod
-    def white(cls, places=(), channels=1.0, correlation=0.0, between=0.0) -> "Signal":
+    def white(
+        cls,
+        places: tuple[int, ...] = (),
+        channels: float = 1.0,
+        correlation: float = 0.0,
+        between: float = 0.0,
+    ) -> "Signal":
         """Standard normal numbers.
 
         Args:
@@ -91,13 +108,15 @@ class Signal:
             )
         )
 
+    @functools.cached_property
     def settled(self) -> "Signal":
         """As Gaussians of the same moments."""
         return Signal(tuple(map(_settled, self.parts)))
 
+    @functools.cached_property
     def total(self) -> Part:
         """All channels, as one Gaussian."""
-        parts = self.settled().parts
+        parts = self.settled.parts
         if len(parts) == 1:
             return parts[0]
         shares = [part.channels / self.channels for part in parts]
@@ -115,7 +134,9 @@ class Signal:
             field([p.other for p in parts]),
         )
 
-    def spatial(self, change: Callable[[Field, Array], Field], mean) -> "Signal":
+    def spatial(
+        self, change: Callable[[Field, Array], Field], mean: Callable[[Array], Array]
+    ) -> "Signal":
         """After an operation on the places.
 
         Args:
@@ -126,7 +147,7 @@ class Signal:
         def changed(part):
             return part.fields(change)._replace(mean=mean(part.mean))
 
-        return Signal(tuple(map(changed, self.settled().parts)))
+        return Signal(tuple(map(changed, self.settled.parts)))
 
     def reshaped(self, places: tuple[int, ...], channels: float = 0.0) -> "Signal":
         """With as many numbers, in places and channels of others.
@@ -137,7 +158,7 @@ class Signal:
         """
         if places == self.places:
             return self
-        part = self.total()
+        part = self.total
         total = part.channels * np.prod(part.same.places)
         level = part.mean.mean()
 
@@ -147,7 +168,9 @@ class Signal:
         part = part.fields(change)._replace(mean=np.full(places, level))
         return Signal((part._replace(channels=channels or total),))
 
-    def mixed(self, change, channels: float) -> "Signal":
+    def mixed(
+        self, change: Callable[[Field, Array], Field], channels: float
+    ) -> "Signal":
         """After random linear maps of all channels.
 
         Args:
@@ -155,7 +178,7 @@ class Signal:
                 what the maps do to second moments.
             channels: how many they return.
         """
-        part = self.total().fields(change)
+        part = self.total.fields(change)
         mean = np.zeros(part.same.places)
         return Signal((part._replace(channels=channels, mean=mean),))
 
@@ -175,7 +198,7 @@ class Signal:
 
             return part.fields(field)._replace(mean=part.mean + level)
 
-        return Signal(tuple(map(changed, self.settled().parts)))
+        return Signal(tuple(map(changed, self.settled.parts)))
 
     def dropped(self, rate: float) -> "Signal":
         """With numbers set to zero at random, anew for each input and place.
@@ -189,7 +212,7 @@ class Signal:
             across[_fields.center(part.same.places)] /= 1 - rate
             return part._replace(same=Field(part.same.at / (1 - rate), across))
 
-        return Signal(tuple(map(changed, self.settled().parts)))
+        return Signal(tuple(map(changed, self.settled.parts)))
 
     def scaled(self, values: Array) -> "Signal":
         """With each channel multiplied by a constant, as of these values."""
@@ -203,7 +226,7 @@ class Signal:
                 part.fields(lambda f, root: f.scaled(square))._replace(
                     mean=level * part.mean
                 )
-                for part in self.settled().parts
+                for part in self.settled.parts
             )
         )
 

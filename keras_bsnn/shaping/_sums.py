@@ -7,7 +7,7 @@ from keras_bsnn.shaping._fields import Field
 from keras_bsnn.shaping._signal import Part, Signal
 
 
-def added(signals: list[Signal], weights=None) -> Signal:
+def added(signals: list[Signal], weights: list[float] | None = None) -> Signal:
     """The weighted sum of signals that are functions of one Gaussian, or independent.
 
     Args:
@@ -21,7 +21,7 @@ def added(signals: list[Signal], weights=None) -> Signal:
             signals[0],
             lambda x: sum(w * f(x) for w, f in zip(weights, functions, strict=True)),
         )
-    parts = [signal.total() for signal in _on_equal_places(signals)]
+    parts = [signal.total for signal in _on_equal_places(signals)]
     mean = sum(w * p.mean for w, p in zip(weights, parts, strict=True))
 
     def field(name):
@@ -41,7 +41,7 @@ def multiplied(signals: list[Signal]) -> Signal:
     functions = _of_one_law(signals)
     if functions:
         return _as_function(signals[0], lambda x: _product(f(x) for f in functions))
-    parts = [signal.total() for signal in _on_equal_places(signals)]
+    parts = [signal.total for signal in _on_equal_places(signals)]
 
     def field(of):
         return Field(_product(f.at for f in of), _product(f.across for f in of))

@@ -65,8 +65,11 @@ class Window(NamedTuple):
 
     def mean(self, x: Array) -> Array:
         """The mean of what the taps read inside."""
-        total = sum(self.read(x, tap) for tap in self.taps())
-        return total / sum(self.read(np.ones(x.shape), tap) for tap in self.taps())
+        total, count = (
+            np.sum([self.read(y, tap) for tap in self.taps()], axis=0)
+            for y in (x, np.ones(x.shape))
+        )
+        return total / count
 
     def indices(self, tap):
         """Along each axis, the places that a tap reads."""

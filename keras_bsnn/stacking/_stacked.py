@@ -8,13 +8,12 @@ from typing import Any
 import keras
 from typing_extensions import Self
 
-from keras_bsnn import _model
+from keras_bsnn._graph import Graph
 from keras_bsnn._types import Config
 from keras_bsnn.ops import _check
 from keras_bsnn.stacking import _copies, _reasons
-from keras_bsnn._graph import Graph
+from keras_bsnn.stacking._functional import as_functional, specs
 from keras_bsnn.stacking._loops import Loops
-from keras_bsnn.stacking._opened import NotOpened, opened
 
 
 @keras.saving.register_keras_serializable(package="keras_bsnn")
@@ -37,6 +36,19 @@ class StackedModel(keras.Model):
         loops = Loops(as_functional(plain, inputs), *options)
         super().__init__(**loops.model)
         self._hidden = _Hidden(plain, inputs, options, loops)
+
+    def __getattr__(self, name: str) -> Any:
+        """Of what is not there, whether the model without loops has it."""
+        hidden = vars(self).get("_hidden")
+        if hidden and hasattr(hidden.kind, name):
+            raise AttributeError(
+                f"{self.name!r} has loops, and no {name!r}, which is of "
+                f"{hidden.kind.__name__}. keras_bsnn.stacking.unstack(model) has it, "
+                "and the same weights."
+            )
+        if hasattr(super(), "__getattr__"):  # on PyTorch
+            return super().__getattr__(name)
+        return object.__getattribute__(self, name)  # raises
 
     @property
     def report(self) -> str:
@@ -68,7 +80,7 @@ def _plain(config, custom_objects=None):
         for key in ("model", "inputs")
     )
     if inputs is not None:
-        model(_specs(inputs))  # which builds it
+        model(specs(inputs))  # which builds it
     if not all(config["trainable"]):
         for layer, flag in zip(
             model._flatten_layers(), config["trainable"], strict=True
@@ -82,11 +94,12 @@ class _Hidden:
 
     def __init__(self, plain, inputs, options, loops):
         self.inputs, self.options, self.loops = inputs, options, loops
+        self.kind = type(plain)
         serialized = keras.saving.serialize_keras_object
         try:
             self._config: Any = {
                 "model": serialized(plain),
-                "inputs": serialized(_specs(inputs)),
+                "inputs": serialized(specs(inputs)),
                 # A model that is made anew may not know of single layers.
                 "trainable": [layer.trainable for layer in plain._flatten_layers()],
             }
@@ -100,45 +113,6 @@ class _Hidden:
                 "neither saved nor made anew; see the error above."
             ) from self._config
         return copy.deepcopy(self._config)  # Keras empties what it reads
-
-
-def _specs(inputs):
-    """What a model is called with, without what Keras remembers of it."""
-    if inputs is None:
-        return None
-    return keras.tree.map_structure(
-        lambda x: keras.KerasTensor(x.shape, x.dtype, name=x.name), inputs
-    )
-
-
-def as_functional(model: keras.Model, inputs: Any = None) -> keras.Model:
-    """A model as a functional one.
-
-    Args:
-        model: as for `stack_layers`.
-        inputs: as for `stack_layers`.
-    """
-    if _model.is_functional(model):
-        return model
-    if not isinstance(model, keras.Model) or isinstance(model, keras.Sequential):
-        kind = "a Keras model; a Sequential must be built"
-        raise _check.refusal("model", kind, model)
-    if inputs is None:
-        raise ValueError(
-            "`inputs` must be given for a model that has a `call` of its own: what it "
-            "is called with, of `keras.Input`. Received: inputs=None, model="
-            f"{model.name!r} of class {type(model).__name__}"
-        )
-    inputs = _specs(inputs)
-    model(inputs)  # which builds it
-    try:
-        return opened(model, (inputs,), {})
-    except NotOpened as reason:
-        raise ValueError(
-            "`model` must be a functional model, or one whose `call` only calls layers "
-            f"and functions of Keras. Received: {model.name!r} of class "
-            f"{type(model).__name__}: {reason}"
-        ) from reason
 
 
 def stack_layers(

@@ -14,7 +14,7 @@ from layer_checker import check_layer
 
 from keras_bsnn import _backend
 from keras_bsnn.activations import DepthShaped
-from keras_bsnn.depth import _loop
+from keras_bsnn.depth import _loop, _per_layer
 from keras_bsnn.initializers import HaarOrthogonal
 from keras_bsnn.layers import BatchNormDense, DepthStack, OrthogonalDense
 from keras_bsnn.layers._orthogonal_dense import DenseRule
@@ -335,6 +335,17 @@ def test_a_seed_repeats_the_weights():
 
     np.testing.assert_array_equal(weights(1), weights(1))
     assert np.abs(weights(1) - weights(2)).min() > 0
+
+
+def test_what_is_drawn_alike_is_compiled_once():
+    """And nothing is drawn that nobody sees: for the block that stands for a layer."""
+    stack = DepthStack(keras.Sequential([keras.layers.Dense(5) for _ in range(3)]), 4)
+    before = _per_layer._drawing.cache_info().misses
+    stack.build((None, 5))
+    assert _per_layer._drawing.cache_info().misses == before + 1
+    assert len(np.unique(ops.convert_to_numpy(stack.weights[0]))) == 4 * 5 * 5
+    for weight in stack._built.template.weights:
+        assert not ops.convert_to_numpy(weight).any()
 
 
 @pytest.mark.parametrize("draw", [keras.random.normal, None])
