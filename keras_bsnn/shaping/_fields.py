@@ -67,12 +67,32 @@ def autocorrelation(x: Array, batch: int = 0) -> Array:
         x: array of the shape of the places.
         batch: how many axes it has before those. Defaults to 0.
     """
-    axes, places = range(batch, x.ndim), x.shape[batch:]
+    places = x.shape[batch:]
+    spectrum = spectra(x, batch)
+    return correlated(spectrum, spectrum, places)
+
+
+def spectra(x: Array, batch: int = 0) -> Array:
+    """The Fourier transform, of as many frequencies as there are displacements."""
+    places = x.shape[batch:]
     if not places:
-        return np.square(x)
-    size = [2 * n - 1 for n in places]
-    power = np.square(np.abs(np.fft.rfftn(x, size, axes)))
-    return np.fft.fftshift(np.fft.irfftn(power, size, axes), axes) / pairs(places)
+        return x
+    return np.fft.rfftn(x, [2 * n - 1 for n in places], range(batch, x.ndim))
+
+
+def correlated(a: Array, b: Array, places: tuple[int, ...]) -> Array:
+    """The mean product of two images at two places, for each displacement.
+
+    Args:
+        a: the `spectra` of what is at the place that it leads from.
+        b: that of what is at the place that it leads to.
+        places: the numbers of places.
+    """
+    if not places:
+        return np.real(a.conj() * b)
+    axes = range(a.ndim - len(places), a.ndim)
+    found = np.fft.irfftn(a.conj() * b, [2 * n - 1 for n in places], axes)
+    return np.fft.fftshift(found, axes) / pairs(places)
 
 
 def squared(x: Array) -> Field:

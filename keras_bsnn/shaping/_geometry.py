@@ -16,12 +16,15 @@ from keras_bsnn.shaping._fields import (
     center,
     consistent,
     constant,
+    correlated,
     correlations,
     displacements,
+    spectra,
 )
 from keras_bsnn.shaping._window import Window
 
 Sizes = Sequence[int]
+MOST_PRODUCTS = 10**7  # of pairs of taps; of more, windows at an edge count as others
 
 
 def convolved(field: Field, root: Array, energies: Array, window: Window) -> Field:
@@ -93,11 +96,24 @@ def averaged(field: Field, root: Array, window: Window) -> Field:
     moves = np.moveaxis(places[:, None] - places + center(root.shape), -1, 0)
     within = rho[tuple(moves)]
     at = ((read @ within) * read).sum(-1)
+    if len(taps) ** 2 * rho.size < MOST_PRODUCTS:
+        return consistent(at, _of_pairs(rho, read, taps, window))
     for axis, size in enumerate(window.size):
         kernel = np.convolve(np.ones(size), np.ones(size)) / size**2
         rho = _smoothed(rho, kernel, axis)
-    means = read.sum(-1)
-    return consistent(at, window.spread(rho) * autocorrelation(means))
+    return consistent(at, window.spread(rho) * autocorrelation(read.sum(-1)))
+
+
+def _of_pairs(rho, read, taps, window):
+    """The products of two windows, from those of all pairs of taps."""
+    found = spectra(np.moveaxis(read, -1, 0), batch=1)
+    total = 0.0
+    for a, tap in zip(found, taps, strict=True):
+        for b, other in zip(found, taps, strict=True):
+            beyond = [j - i for i, j in zip(tap, other, strict=True)]
+            products = correlated(a, b, read.shape[:-1])
+            total = total + products * window.spread(rho, beyond)
+    return total
 
 
 def _smoothed(x, kernel, axis):

@@ -1,6 +1,7 @@
 """What a convolution or a pooling reads, at which places."""
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,12 +81,18 @@ class Window(NamedTuple):
             )
         ]
 
-    def spread(self, across: Array) -> Array:
-        """What is at those displacements that are between the places afterwards."""
-        for axis, (count, stride) in enumerate(
-            zip(self.places, self.strides, strict=True)
+    def spread(self, across: Array, beyond: Sequence[int] | None = None) -> Array:
+        """What is at those displacements that are between the places afterwards.
+
+        Args:
+            across: array with an axis of displacements for each of places.
+            beyond: what is added to each displacement. Defaults to `None`, for nothing.
+        """
+        beyond = beyond or [0] * len(self.places)
+        for axis, (count, stride, more) in enumerate(
+            zip(self.places, self.strides, beyond, strict=True)
         ):
-            index = displacements(count) * stride + across.shape[axis] // 2
+            index = displacements(count) * stride + more + across.shape[axis] // 2
             index = np.clip(index, 0, across.shape[axis] - 1)
             across = np.take(across, index, axis)
         return across
