@@ -17,6 +17,7 @@ from keras_bsnn import (
     optimizers,
     plots,
     recalibration,
+    shaping,
     stacking,
 )
 from keras_bsnn._warnings import KerasBSNNWarning
@@ -40,5 +41,6 @@ __all__ = [
     "optimizers",
     "plots",
     "recalibration",
+    "shaping",
     "stacking",
 ]

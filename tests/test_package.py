@@ -130,11 +130,12 @@ print(sorted(after - before - set(sys.stdlib_module_names)))
 FLOORS = (  # a room imports from floors below its own
     {"_errors", "_requirements", "_types", "_warnings"},
     {"_backend", "_batches", "_facts", "_model", "_parts", "_record"},
+    {"_graph"},
     {"ops"},
     {"_steps", "manifolds"},
     {"_convolved", "activations", "constraints", "datasets", "depth", "initializers"},
     {"layers", "optimizers"},
-    {"stacking"},
+    {"shaping", "stacking"},
     {"export", "models", "plots"},
     {"diagnostics"},
     {"recalibration"},

@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_bsnn import _model
+from keras_bsnn._graph import Graph
 from keras_bsnn.layers import DepthStack
-from keras_bsnn.stacking._graph import Graph
 from keras_bsnn.stacking._loops import Loops
 from keras_bsnn.stacking._opened import opened
 from keras_bsnn.stacking._segment import segments

@@ -3,8 +3,8 @@
 import collections
 from typing import Any
 
+from keras_bsnn._graph import map_sources
 from keras_bsnn.depth import _equality, _programs
-from keras_bsnn.stacking._graph import map_sources
 
 
 def kinds(graph, shared):

@@ -7,10 +7,10 @@ import keras
 from keras import ops
 
 from keras_bsnn import _model
+from keras_bsnn._graph import Graph, Source, map_sources
 from keras_bsnn.depth._layers import Layers
 from keras_bsnn.depth._repeated import Repeated
 from keras_bsnn.layers import DepthStack
-from keras_bsnn.stacking._graph import Graph, Source, map_sources
 from keras_bsnn.stacking._kinds import kinds
 from keras_bsnn.stacking._opened import NotOpened, may_be_a_loop, opened
 from keras_bsnn.stacking._search import runs

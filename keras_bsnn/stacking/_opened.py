@@ -5,8 +5,8 @@ import collections
 import keras
 
 from keras_bsnn import _backend, _model
+from keras_bsnn._graph import Graph
 from keras_bsnn.depth import _equality
-from keras_bsnn.stacking._graph import Graph
 
 
 class NotOpened(Exception):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import keras
 
-from keras_bsnn.stacking._graph import Source
+from keras_bsnn._graph import Source
 
 
 class Run(NamedTuple):

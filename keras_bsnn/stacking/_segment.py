@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_bsnn import _backend
-from keras_bsnn.stacking._graph import map_sources
+from keras_bsnn._graph import map_sources
 
 
 class Slot(NamedTuple):

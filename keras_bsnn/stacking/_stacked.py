@@ -8,11 +8,11 @@ from typing import Any
 import keras
 from typing_extensions import Self
 
+from keras_bsnn._graph import Graph
 from keras_bsnn._types import Config
 from keras_bsnn.ops import _check
 from keras_bsnn.stacking import _copies, _reasons
 from keras_bsnn.stacking._functional import as_functional, specs
-from keras_bsnn.stacking._graph import Graph
 from keras_bsnn.stacking._loops import Loops
 
 
