@@ -120,6 +120,12 @@ CASES = {
         lambda: conv("relu"), lambda: layers.ZeroPadding2D(2), lambda: conv("relu")
     ),
     "cropping": through(layers.Cropping2D),
+    "zeros at edges of a maximum": chain(
+        lambda: conv("relu"),
+        lambda: layers.ZeroPadding2D(1),
+        lambda: layers.MaxPooling2D(3, 2),
+        lambda: dense("relu"),
+    ),
     "upsampling": chain(
         lambda: conv("relu"), layers.UpSampling2D, lambda: conv("relu"), places=(4, 4)
     ),
@@ -135,6 +141,7 @@ CASES = {
         places=(),
     ),
     "permute": through(layers.Permute, dims=(2, 1, 3)),
+    "normalization": through(layers.Normalization, mean=0.3, variance=2.0),
     "rescaling": through(layers.Rescaling, scale=0.5, offset=0.2),
     "LayerNormalization": through(layers.LayerNormalization),
     "RMSNormalization": through(layers.RMSNormalization),

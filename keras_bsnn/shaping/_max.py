@@ -28,13 +28,14 @@ def _pooled(part, window):
         np.stack([window.read(x, tap) for tap in taps], -1).reshape(-1, len(taps))
         for x in (np.ones(part.mean.shape), part.mean, deviation)
     )
-    # Windows at an edge have laws of their own, of all that are alike their mean.
-    kinds, which = np.unique(there, axis=0, return_inverse=True)
+    # Windows at an edge, and those with zeros that were added, have laws of their own.
+    kinds = np.concatenate([there, spread > 1e-6 * spread.max()], 1)
+    kinds, which = np.unique(kinds, axis=0, return_inverse=True)
     which = which.reshape(-1)
     laws = [
         _law(
             part.function,
-            kind > 0,
+            kind[: len(taps)] > 0,
             mean[which == i].mean(0),
             spread[which == i].mean(0),
             rho,

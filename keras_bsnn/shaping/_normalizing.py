@@ -48,6 +48,13 @@ def batch_normalization(layer, signal, training=False, mask=None):
     return _scaled_and_shifted(layer, Signal(parts))
 
 
+@register_map(layers.Normalization)
+def normalization(layer, signal):
+    """By the mean and the variance that it was given, or has adapted to."""
+    shifted = signal.shifted(-np.asarray(layer.mean, "float64"))
+    return shifted.scaled(np.asarray(layer.variance, "float64") ** -0.5)
+
+
 @register_map(layers.LayerNormalization)
 def layer_normalization(layer, signal):
     _check_channels(layer)

@@ -91,14 +91,15 @@ def permute(layer, signal):
     def transposed(x):
         return np.transpose(x, order)
 
-    return signal.spatial(lambda f, root: f.map(transposed), transposed)
+    return signal.rearranged(lambda f, root: f.map(transposed), transposed)
 
 
 @register_map(*PADDING)
 def zero_padding(layer, signal):
     check_last(layer)
     before, after = zip(*_pairs(layer.padding, len(signal.places)), strict=True)
-    return signal.spatial(
+    signal = signal if signal.keeps_zero else signal.settled
+    return signal.rearranged(
         lambda f, root: _geometry.padded(f, root, before, after),
         lambda x: np.pad(x, [*zip(before, after, strict=True)]),
     )
@@ -109,7 +110,7 @@ def cropping(layer, signal):
     check_last(layer)
     pairs = _pairs(layer.cropping, len(signal.places))
     ends = [(a, n - b) for n, (a, b) in zip(signal.places, pairs, strict=True)]
-    return signal.spatial(
+    return signal.rearranged(
         lambda f, root: _geometry.cropped(f, root, ends),
         lambda x: x[tuple(slice(*pair) for pair in ends)],
     )
@@ -129,7 +130,7 @@ def upsampling(layer, signal):
             f"interpolation={layer.interpolation!r}"
         )
     size = layer.size if isinstance(layer.size, tuple) else (layer.size,)
-    return signal.spatial(
+    return signal.rearranged(
         lambda f, root: _geometry.repeated(f, root, size), lambda x: _repeated(x, size)
     )
 

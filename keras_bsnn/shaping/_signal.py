@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_bsnn._types import Array, Pointwise
+from keras_bsnn.ops._quadrature import evaluate
 from keras_bsnn.shaping import _dual, _fields, _geometry
 from keras_bsnn.shaping._fields import Field
 
@@ -143,11 +144,26 @@ class Signal:
             change: function of a `Field`, and of the root mean square at each place.
             mean: function of an array of the places' shape, for the mean.
         """
+        return self.settled.rearranged(change, mean)
+
+    def rearranged(
+        self, change: Callable[[Field, Array], Field], mean: Callable[[Array], Array]
+    ) -> "Signal":
+        """As `spatial`, for what only moves numbers: functions of Gaussians stay such.
+
+        What adds zeros may do so where a function maps zero to zero.
+        """
 
         def changed(part):
             return part.fields(change)._replace(mean=mean(part.mean))
 
-        return Signal(tuple(map(changed, self.settled.parts)))
+        return Signal(tuple(map(changed, self.parts)))
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether all functions of Gaussians map zero to zero."""
+        functions = [part.function for part in self.parts if part.function]
+        return all(not evaluate(f, np.zeros(1)).any() for f in functions)
 
     def reshaped(self, places: tuple[int, ...], channels: float = 0.0) -> "Signal":
         """With as many numbers, in places and channels of others.
