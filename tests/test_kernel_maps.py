@@ -66,7 +66,7 @@ def residual(x):
 
 def gated(x):
     x = conv("relu")(x)
-    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = layers.Reshape((1, 1, WIDTH))(layers.GlobalAveragePooling2D()(x))
     gate = dense("sigmoid")(dense("relu")(gate))
     return dense("relu")(layers.Multiply()([x, gate]))
 

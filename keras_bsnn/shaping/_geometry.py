@@ -173,7 +173,8 @@ def reshaped(field: Field, places: tuple[int, ...], apart: float) -> Field:
             there were, for channels that become places.
         apart: the product of two channels, which are places then.
     """
-    if math.prod(places) != math.prod(field.places) or not places:
+    is_same = math.prod(places) == math.prod(field.places)
+    if not (is_same and places and field.places):
         return constant(field.mean, places, apart)
     index = np.indices(places).reshape(len(places), -1)
     old = np.indices(field.places).reshape(len(field.places), -1)

@@ -37,7 +37,7 @@ def _pooled(part, window):
             part.function,
             kind[: len(taps)] > 0,
             mean[which == i].mean(0),
-            spread[which == i].mean(0),
+            np.sqrt(np.square(spread[which == i]).mean(0)),
             rho,
         )
         for i, kind in enumerate(kinds)
