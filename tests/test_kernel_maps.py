@@ -259,6 +259,35 @@ def test_bad_models(model, message):
         shaping.kernel_maps(model())
 
 
+def stack(**kwargs):
+    return DepthStack(OrthogonalDense(4), 3, name="stack", **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: layers.LayerNormalization(axis=1), "must act on the last axis"),
+        (lambda: layers.BatchNormalization(axis=1), "must act on the last axis"),
+        (lambda: layers.Softmax(axis=1), "must act on the last axis"),
+        (lambda: layers.Permute((3, 1, 2)), "must keep the channels last"),
+        (lambda: layers.UpSampling2D(2, interpolation="bilinear"), "repeat places"),
+        (lambda: stack(return_sequences=True), "'stack' must .* last layer alone"),
+        (lambda: stack(layer_drop=0.5), "'stack' must .* and skip none"),
+    ],
+)
+def test_what_has_no_map(layer, message):
+    model = keras.Sequential([keras.Input((2, 2, 4)), layer()])
+    with pytest.raises(ValueError, match=message):
+        shaping.kernel_maps(model, training=True)
+
+
+def test_a_batch_for_each_input():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    x = np.ones((2, 4))
+    with pytest.raises(ValueError, match="`x` must be a batch for each of 1 inputs"):
+        shaping.kernel_maps(model, [x, x])
+
+
 def test_bad_kinds():
     with pytest.raises(ValueError, match="`kinds` must be classes of layers"):
         shaping.register_map("relu")

@@ -31,12 +31,8 @@ class Integrals(NamedTuple):
     second: Array
     squares: Array
 
-    def product(self, index: int, rho: Array) -> Array:
-        """`E f(u) f(v)` of two numbers of a correlation, with the same mean."""
-        return np.asarray(polynomial.polyval(rho, self.squares[index]))
-
     def products(self, indices: Array, rho: Array) -> Array:
-        """As `product`, with an index for each correlation."""
+        """`E f(u) f(v)` of two numbers of the law of an index, by their correlation."""
         squares = np.moveaxis(self.squares[indices], -1, 0)
         return np.asarray(polynomial.polyval(rho, squares, tensor=False))
 

@@ -127,8 +127,6 @@ def consistent(at: Array, across: Array) -> Field:
 
 def broadcast(field: Field, places: tuple[int, ...]) -> Field:
     """A field on more places, of which one of its own stands for all along an axis."""
-    if field.places == places:
-        return field
     return Field(
         np.broadcast_to(field.at, places),
         np.broadcast_to(field.across, [2 * n - 1 for n in places]),
@@ -157,5 +155,6 @@ def _outer(vectors):
     return math.prod(np.ix_(*vectors)) if vectors else np.ones(())
 
 
-def ratio(product, scale):
+def ratio(product: Array, scale: Array) -> Array:
+    """The quotient; zero where there is nothing to divide by."""
     return product / np.where(scale > 1e-12 * np.abs(scale).max(), scale, np.inf)

@@ -87,6 +87,8 @@ def kernel_maps(
     training = _check.boolean("training", training)
     model = checked(model)
     given = [None] * len(model.inputs) if x is None else keras.tree.flatten(x)
+    if len(given) != len(model.inputs):
+        raise _check.refusal("x", f"a batch for each of {len(model.inputs)} inputs", x)
     signals = [start(i, a) for i, a in zip(model.inputs, given, strict=True)]
     found: list[KernelMap] = []
     trace(model, signals, training, lambda *call: found.append(_summary(*call)))

@@ -24,24 +24,28 @@ def finished(layer, signal):
 
 @register_map(layers.Dense)
 def dense(layer, signal):
-    kernel = values(layer.kernel)
-    energy = np.square(kernel).sum(0).mean()
-    mixed = signal.mixed(lambda f, root: f.scaled(energy), kernel.shape[1])
-    return finished(layer, mixed)
+    return finished(layer, _mixed(values(layer.kernel), signal))
+
+
+def _mixed(kernel, signal):
+    """After a matrix, whose last axes are inputs and outputs."""
+    energy = np.square(kernel).sum(-2).mean()
+    return signal.mixed(lambda f, root: f.scaled(energy), kernel.shape[-1])
 
 
 @register_map(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 def convolution(layer, signal):
-    return finished(layer, _convolved(layer, values(layer.kernel), signal))
+    kernel = values(layer.kernel)
+    energies = np.square(kernel).sum(-2).mean(-1)
+    return finished(layer, _tapped(layer, energies, kernel.shape[-1], signal))
 
 
-def _convolved(layer, kernel, signal):
-    """After independent taps, of a kernel with axes of taps, inputs and outputs."""
+def _tapped(layer, energies, channels, signal):
+    """After independent taps of these energies."""
     check_last(layer)
     window = window_of(layer, signal.places)
-    energies = np.square(kernel).sum(-2).mean(-1)
     return signal.mixed(
-        lambda f, root: _geometry.convolved(f, root, energies, window), kernel.shape[-1]
+        lambda f, root: _geometry.convolved(f, root, energies, window), channels
     )
 
 
@@ -67,22 +71,14 @@ def depthwise(layer, signal):
 
 def _depthwise(layer, kernel, signal):
     """Of each channel alone: what comes out is Gaussian only once it is mixed."""
-    check_last(layer)
-    window = window_of(layer, signal.places)
     energies = np.square(kernel).mean((-2, -1))
-    channels = kernel.shape[-2] * kernel.shape[-1]
-    return signal.mixed(
-        lambda f, root: _geometry.convolved(f, root, energies, window), channels
-    )
+    return _tapped(layer, energies, kernel.shape[-2] * kernel.shape[-1], signal)
 
 
 @register_map(layers.SeparableConv1D, layers.SeparableConv2D)
 def separable(layer, signal):
     signal = _depthwise(layer, values(layer.depthwise_kernel), signal)
-    kernel = values(layer.pointwise_kernel)
-    energy = np.square(kernel).sum(-2).mean()
-    mixed = signal.mixed(lambda f, root: f.scaled(energy), kernel.shape[-1])
-    return finished(layer, mixed)
+    return finished(layer, _mixed(values(layer.pointwise_kernel), signal))
 
 
 @register_map(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)

@@ -68,7 +68,7 @@ def _within(part, taps):
     index = tuple(np.moveaxis(moves, -1, 0))
     product = part.same.across[index] - _fields.autocorrelation(part.mean)[index]
     variance = _fields.autocorrelation(part.deviation())[index]
-    rho = product / np.where(variance > 0, variance, 1.0)
+    rho = _fields.ratio(product, variance)
     np.fill_diagonal(rho, 1.0)
     return np.clip(rho, -1.0, 1.0)
 

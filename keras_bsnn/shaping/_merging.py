@@ -53,8 +53,8 @@ def _joined(operation, signals):
 def plus(operation, a, b):
     if isinstance(a, Signal) and isinstance(b, Signal):
         return _sums.added([a, b])
-    signal, constant = (a, b) if isinstance(a, Signal) else (b, a)
-    return signal.shifted(_numbers(constant))
+    signal, constant = _and_numbers(a, b)
+    return signal.shifted(constant)
 
 
 @register_map(keras.ops.subtract)
@@ -70,8 +70,8 @@ def minus(operation, a, b):
 def times(operation, a, b):
     if isinstance(a, Signal) and isinstance(b, Signal):
         return _sums.multiplied([a, b])
-    signal, constant = (a, b) if isinstance(a, Signal) else (b, a)
-    return signal.scaled(_numbers(constant))
+    signal, constant = _and_numbers(a, b)
+    return signal.scaled(constant)
 
 
 @register_map(keras.ops.divide, keras.ops.true_divide)
@@ -81,6 +81,11 @@ def over(operation, a, b):
     if not isinstance(a, Signal):
         return b.pointwise(lambda x: a / x)
     return _sums.multiplied([a, b.pointwise(keras.ops.reciprocal)])
+
+
+def _and_numbers(a, b):
+    """The one that is a signal, and the numbers that the other is."""
+    return (a, _numbers(b)) if isinstance(a, Signal) else (b, _numbers(a))
 
 
 def _numbers(constant):

@@ -6,6 +6,7 @@ from keras import layers
 from keras_bsnn.shaping import _fields
 from keras_bsnn.shaping._fields import Field
 from keras_bsnn.shaping._linear import values
+from keras_bsnn.shaping._pointwise import check_axis
 from keras_bsnn.shaping._registry import register_map
 from keras_bsnn.shaping._signal import Signal
 
@@ -18,18 +19,10 @@ def _scaled_and_shifted(layer, signal):
     return signal
 
 
-def _check_channels(layer):
-    axis = layer.axis if isinstance(layer.axis, int) else tuple(layer.axis)
-    if axis not in (-1, (-1,)):
-        raise ValueError(
-            f"{layer.name!r} must normalize the last axis to have a map. Received: "
-            f"axis={layer.axis}"
-        )
-
-
 @register_map(layers.BatchNormalization)
 def batch_normalization(layer, signal, training=False, mask=None):
     """In training, what all samples and places have in common goes."""
+    check_axis(layer, signal)
     if not training:
         deviation = np.sqrt(values(layer.moving_variance) + layer.epsilon)
         shifted = signal.shifted(-values(layer.moving_mean))
@@ -57,20 +50,20 @@ def normalization(layer, signal):
 
 @register_map(layers.LayerNormalization)
 def layer_normalization(layer, signal):
-    _check_channels(layer)
+    check_axis(layer, signal)
     return _scaled_and_shifted(layer, _unit(signal, layer.epsilon, is_centered=True))
 
 
 @register_map(layers.RMSNormalization)
 def rms_normalization(layer, signal):
-    _check_channels(layer)
+    check_axis(layer, signal)
     unit = _unit(signal, layer.epsilon, is_centered=False)
     return unit.scaled(values(layer.scale))
 
 
 @register_map(layers.UnitNormalization)
 def unit_normalization(layer, signal):
-    _check_channels(layer)
+    check_axis(layer, signal)
     unit = _unit(signal, 0.0, is_centered=False)
     return unit.scaled(signal.channels**-0.5)
 
@@ -95,7 +88,7 @@ def _unit(signal, epsilon, is_centered):
 @register_map(layers.GroupNormalization)
 def group_normalization(layer, signal):
     """What the channels of a group and all places have in common goes."""
-    _check_channels(layer)
+    check_axis(layer, signal)
     part = signal.total
     groups = layer.groups if layer.groups > 0 else part.channels
     inside = part.channels / groups  # channels of a group

@@ -23,11 +23,15 @@ def stack(layer, signal, *context, training=False, **named):
     """As its first layer, again and again.
 
     Raises:
-        ValueError: its layers are called with more than their inputs.
+        ValueError: its layers are called with more than their inputs, it returns the
+            outputs of all, or some are skipped.
     """
-    if context or any(value for value in named.values()) or layer.per_layer:
+    has_more = context or any(value for value in named.values()) or layer.per_layer
+    skips = training and layer.layer_drop is not None
+    if has_more or layer.return_sequences or skips:
         raise ValueError(
-            f"{layer.name!r} must be called with its inputs alone to have a map."
+            f"{layer.name!r} must be called with its inputs alone to have a map, "
+            "return the output of its last layer alone, and skip none."
         )
     one, start = layer.layer_at(0), signal.total
 

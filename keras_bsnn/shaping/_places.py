@@ -69,13 +69,12 @@ def flatten(layer, signal):
 @register_map(layers.Reshape)
 def reshape(layer, signal):
     """Of places, of channels as places, or of places as channels."""
-    channels = layer.target_shape[-1]
     total = math.prod(signal.places) * signal.channels
     shape = [
         n if n != -1 else int(total // -math.prod(layer.target_shape))
         for n in layer.target_shape
     ]
-    return signal.reshaped(tuple(shape[:-1]), channels=shape[-1] or channels)
+    return signal.reshaped(tuple(shape[:-1]), shape[-1])
 
 
 @register_map(layers.Permute)

@@ -40,6 +40,16 @@ def softmaxed(signal: Signal) -> Signal:
     return exponentials.scaled(1 / (mean * signal.channels))
 
 
+def check_axis(layer: keras.Layer, signal: Signal) -> None:
+    """Raises `ValueError` if a layer does not act on the last axis alone."""
+    rank = len(signal.places) + 2
+    if [int(axis) % rank for axis in np.ravel(layer.axis)] != [rank - 1]:
+        raise ValueError(
+            f"{layer.name!r} must act on the last axis to have a map. Received: "
+            f"axis={layer.axis}"
+        )
+
+
 @register_map(layers.Activation)
 def activation(layer, signal):
     return activated(layer.activation, signal)
@@ -47,6 +57,7 @@ def activation(layer, signal):
 
 @register_map(layers.Softmax)
 def softmax(layer, signal, mask=None):
+    check_axis(layer, signal)
     return softmaxed(signal)
 
 

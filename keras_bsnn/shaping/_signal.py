@@ -268,7 +268,7 @@ def _settled(part):
 
     def mapped(field):
         rho = [
-            _ratio(product - s, v)
+            np.clip(_fields.ratio(product - s, v), -1.0, 1.0)
             for product, s, v in zip(field, square, variance, strict=True)
         ]
         return found.products(here, rho[0]), found.products(there, rho[1])
@@ -287,10 +287,3 @@ def _kinds(means, deviations):
     _, which, count = np.unique(cells, axis=1, return_inverse=True, return_counts=True)
     which = which.reshape(-1)
     return [np.bincount(which, x) / count for x in pairs], which
-
-
-def _ratio(product, variance):
-    """Correlations; without variance there is none."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rho = np.where(variance > 0, product / variance, 0.0)
-    return np.clip(rho, -1.0, 1.0)
